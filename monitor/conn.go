@@ -1,0 +1,144 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// ErrNoMonitor reports that nobody listens on a container's attach socket:
+// it does not run, or its monitor was killed.
+var ErrNoMonitor = errors.New("no monitor is listening")
+
+// A Conn is a client's end of the attach connection. One goroutine may read
+// while others write.
+type Conn struct {
+	f   *os.File
+	buf []byte
+
+	mu  sync.Mutex // guards out and the order of writes
+	out []byte
+}
+
+func newConn(f *os.File) *Conn { return &Conn{f: f} }
+
+// Dial connects to the monitor of the container whose run directory is dir.
+func Dial(dir string, flags Flags) (*Conn, error) {
+	// The socket's path may be longer than an address holds; the directory's
+	// descriptor makes it short.
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	defer d.Close()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	name := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), AttachSocket)
+	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: name}); err != nil {
+		syscall.Close(fd)
+		if err == syscall.ECONNREFUSED || err == syscall.ENOENT {
+			return nil, ErrNoMonitor
+		}
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	syscall.SetNonblock(fd, true)
+	c := newConn(os.NewFile(uintptr(fd), "attach"))
+	if err := c.write(FrameHello, []byte{byte(flags)}); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	return c, nil
+}
+
+// Read returns the next frame from the monitor. The payload is valid until
+// the next call. io.EOF without a FrameExit before means the monitor died.
+func (c *Conn) Read() (FrameType, []byte, error) {
+	t, p, buf, err := ReadFrame(c.f, c.buf)
+	c.buf = buf
+	return t, p, err
+}
+
+func (c *Conn) write(t FrameType, p []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out = AppendFrame(c.out[:0], t, p)
+	_, err := c.f.Write(c.out)
+	return err
+}
+
+// Write sends p to the container's standard input.
+func (c *Conn) Write(p []byte) (int, error) {
+	for sent := 0; sent < len(p); {
+		n := min(len(p)-sent, chunk)
+		if err := c.write(FrameStdin, p[sent:sent+n]); err != nil {
+			return sent, err
+		}
+		sent += n
+	}
+	return len(p), nil
+}
+
+// CloseInput says that the client has no more input.
+func (c *Conn) CloseInput() error { return c.write(FrameStdinEOF, nil) }
+
+// Resize sets the size of the container's terminal.
+func (c *Conn) Resize(rows, cols uint16) error {
+	var b [4]byte
+	binary.LittleEndian.PutUint16(b[:], rows)
+	binary.LittleEndian.PutUint16(b[2:], cols)
+	return c.write(FrameResize, b[:])
+}
+
+// Cleaned tells the monitor that this client, a cleaner, has cleaned up.
+func (c *Conn) Cleaned() error { return c.write(FrameCleaned, nil) }
+
+// Close ends the connection; the container goes on. A nil Conn is closed.
+func (c *Conn) Close() error {
+	if c == nil {
+		return nil
+	}
+	return c.f.Close()
+}
+
+// Copy writes the container's output to stdout and stderr until it exits, and
+// returns its exit code. An output that fails is given up, so that the
+// container is not held up by it; the first such error comes back with the
+// code. lost, when not nil, is told how many bytes were dropped.
+func (c *Conn) Copy(stdout, stderr io.Writer, lost func(n int64)) (code int, err error) {
+	var failed error
+	put := func(w io.Writer, p []byte) {
+		if failed == nil && w != nil {
+			_, failed = w.Write(p)
+		}
+	}
+	for {
+		t, p, err := c.Read()
+		if err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, fmt.Errorf("attach: monitor is gone: %w", err)
+		}
+		switch t {
+		case FrameStdout:
+			put(stdout, p)
+		case FrameStderr:
+			put(stderr, p)
+		case FrameLost:
+			if lost != nil && len(p) == 8 {
+				lost(int64(binary.LittleEndian.Uint64(p)))
+			}
+		case FrameExit:
+			if len(p) != 4 {
+				return 0, ErrFrame
+			}
+			return int(int32(binary.LittleEndian.Uint32(p))), failed
+		}
+	}
+}

@@ -1,0 +1,423 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	chunk      = 32 << 10  // one read of output or input
+	maxPending = 256 << 10 // a lossless client may lag so far before the container waits
+	maxLag     = 1 << 20   // any other client loses what it lags beyond this
+	maxClients = 64
+	lastWords  = 2000 // milliseconds that clients have to take what is left for them
+)
+
+// A server is the state of a running monitor.
+type server struct {
+	cfg *Config
+	log *logWriter
+
+	sync   int // tells Start what became of the plan
+	report int // the plan's own report
+	said   []byte
+
+	console int    // the terminal's master arrives here
+	master  int    // the terminal, which is also out[0] and stdin
+	out     [2]int // standard output and error, or the terminal and -1
+	stdin   int
+	input   []byte // for the container, not yet taken
+	eof     bool   // its input is to be closed once that is done
+
+	listen  int
+	clients []*client
+
+	helper int // pid of the plan's first process, which only makes the container's
+	pid    int
+	pidfd  int
+	exited bool
+	code   int
+
+	polls []unix.PollFd
+	buf   [chunk]byte
+	frame []byte
+}
+
+// A client is a connection on the attach socket.
+type client struct {
+	fd    int
+	flags Flags
+	in    []byte // not yet a whole frame
+	out   []byte // not yet taken
+	lost  int64
+	done  bool // a cleaner has cleaned
+}
+
+// loop runs until the container has exited and its output is read.
+func (s *server) loop() error {
+	for {
+		timeout := -1
+		if s.exited && !s.blocked() {
+			timeout = 0
+		}
+		s.watch()
+		n, err := unix.Poll(s.polls, timeout)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 && s.exited || s.exited && s.out[0] < 0 && s.out[1] < 0 {
+			return nil
+		}
+		if err := s.handle(); err != nil {
+			return err
+		}
+	}
+}
+
+// watch fills s.polls with what there is to wait for.
+func (s *server) watch() {
+	s.polls = s.polls[:0]
+	add := func(fd int, events int16) {
+		if fd >= 0 {
+			s.polls = append(s.polls, unix.PollFd{Fd: int32(fd), Events: events})
+		}
+	}
+	add(s.report, unix.POLLIN)
+	add(s.console, unix.POLLIN)
+	if !s.exited {
+		add(s.pidfd, unix.POLLIN)
+		add(s.listen, unix.POLLIN)
+	}
+	if !s.blocked() {
+		add(s.out[0], unix.POLLIN)
+		add(s.out[1], unix.POLLIN)
+	}
+	if len(s.input) > 0 {
+		add(s.stdin, unix.POLLOUT) // for a terminal beside its entry as out[0]
+	}
+	for _, c := range s.clients {
+		var events int16
+		if len(s.input) < maxPending {
+			events |= unix.POLLIN
+		}
+		if len(c.out) > 0 {
+			events |= unix.POLLOUT
+		}
+		add(c.fd, events)
+	}
+}
+
+// blocked reports whether a lossless client holds the output up.
+func (s *server) blocked() bool {
+	for _, c := range s.clients {
+		if c.flags&FlagLossless != 0 && len(c.out) > maxPending {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *server) handle() error {
+	for _, p := range s.polls {
+		if p.Revents == 0 {
+			continue
+		}
+		fd := int(p.Fd)
+		switch {
+		case fd == s.report:
+			if err := s.readReport(); err != nil {
+				return err
+			}
+		case fd == s.console:
+			s.takeTerminal()
+		case fd == s.pidfd:
+			s.reap()
+		case fd == s.listen:
+			s.accept()
+		case fd == s.stdin && p.Events&unix.POLLOUT != 0:
+			s.feed()
+		case fd == s.out[0]:
+			s.copyOut(0)
+		case fd == s.out[1]:
+			s.copyOut(1)
+		default:
+			s.serve(fd, p.Revents)
+		}
+	}
+	s.dropGone()
+	return nil
+}
+
+// copyOut reads one piece of output and hands it to the log and the clients.
+func (s *server) copyOut(i int) {
+	n, err := read(s.out[i], s.buf[:])
+	if err == unix.EAGAIN {
+		return
+	}
+	if n == 0 || err != nil { // EIO: the last process has closed the terminal
+		if s.out[i] == s.master {
+			s.stdin, s.master = -1, -1
+		}
+		closeFD(&s.out[i])
+		return
+	}
+	stream := FrameStdout
+	if i == 1 {
+		stream = FrameStderr
+	}
+	s.log.write(stream, s.buf[:n])
+	s.frame = AppendFrame(s.frame[:0], stream, s.buf[:n])
+	for _, c := range s.clients {
+		if c.flags&FlagOutput != 0 {
+			c.send(s.frame, n)
+		}
+	}
+}
+
+// send queues a frame that carries n bytes of output.
+func (c *client) send(frame []byte, n int) {
+	if c.fd < 0 {
+		return
+	}
+	if c.flags&FlagLossless == 0 && n > 0 && len(c.out)+len(frame) > maxLag {
+		c.lost += int64(n)
+		return
+	}
+	if c.lost > 0 {
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], uint64(c.lost))
+		c.out = AppendFrame(c.out, FrameLost, b[:])
+		c.lost = 0
+	}
+	c.out = append(c.out, frame...)
+	c.flush()
+}
+
+func (c *client) flush() {
+	for len(c.out) > 0 {
+		n, err := unix.Write(c.fd, c.out)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return
+		case err != nil:
+			closeFD(&c.fd)
+			return
+		default:
+			c.out = c.out[:copy(c.out, c.out[n:])]
+		}
+	}
+	if cap(c.out) > chunk*2 {
+		c.out = nil
+	}
+}
+
+// serve moves bytes of the client at fd.
+func (s *server) serve(fd int, revents int16) {
+	for _, c := range s.clients {
+		if c.fd != fd {
+			continue
+		}
+		if revents&unix.POLLOUT != 0 {
+			c.flush()
+		}
+		if c.fd >= 0 && revents&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0 {
+			s.receive(c)
+		}
+		return
+	}
+}
+
+func (s *server) receive(c *client) {
+	n, err := read(c.fd, s.buf[:])
+	if err == unix.EAGAIN {
+		return
+	}
+	if n == 0 || err != nil {
+		closeFD(&c.fd)
+		return
+	}
+	c.in = append(c.in, s.buf[:n]...)
+	rest := c.in
+	for {
+		t, payload, left, ok, err := cutFrame(rest)
+		if err != nil {
+			closeFD(&c.fd)
+			return
+		}
+		if !ok {
+			break
+		}
+		rest = left
+		s.obey(c, t, payload)
+	}
+	c.in = c.in[:copy(c.in, rest)]
+}
+
+func (s *server) obey(c *client, t FrameType, payload []byte) {
+	switch t {
+	case FrameHello:
+		if len(payload) == 1 {
+			c.flags = Flags(payload[0])
+		}
+	case FrameStdin:
+		if s.stdin >= 0 && !s.eof {
+			s.input = append(s.input, payload...)
+			s.feed()
+		}
+	case FrameStdinEOF:
+		if s.cfg.StdinOnce && !s.cfg.Terminal {
+			s.eof = true
+			s.feed()
+		}
+	case FrameResize:
+		if s.master >= 0 && len(payload) == 4 {
+			unix.IoctlSetWinsize(s.master, unix.TIOCSWINSZ, &unix.Winsize{
+				Row: binary.LittleEndian.Uint16(payload), Col: binary.LittleEndian.Uint16(payload[2:])})
+		}
+	case FrameCleaned:
+		c.done = true
+	}
+}
+
+// feed writes what is waiting for the container's input.
+func (s *server) feed() {
+	for s.stdin >= 0 && len(s.input) > 0 {
+		n, err := unix.Write(s.stdin, s.input)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			return
+		}
+		if err != nil { // nobody reads it any more
+			s.input = nil
+			s.closeStdin()
+			return
+		}
+		s.input = s.input[:copy(s.input, s.input[n:])]
+	}
+	if s.eof {
+		s.closeStdin()
+	}
+}
+
+func (s *server) closeStdin() {
+	if s.stdin != s.master {
+		closeFD(&s.stdin)
+	}
+	s.stdin = -1
+}
+
+func (s *server) accept() {
+	fd, _, err := unix.Accept4(s.listen, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if err != nil {
+		return
+	}
+	if len(s.clients) >= maxClients {
+		unix.Close(fd)
+		return
+	}
+	s.clients = append(s.clients, &client{fd: fd})
+}
+
+func (s *server) dropGone() {
+	kept := s.clients[:0]
+	for _, c := range s.clients {
+		if c.fd >= 0 {
+			kept = append(kept, c)
+		}
+	}
+	s.clients = kept
+}
+
+// reap takes the container's exit status.
+func (s *server) reap() {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(s.pid, &ws, 0, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	s.exited = true
+	closeFD(&s.pidfd)
+	s.code = exitCode(ws)
+}
+
+// exitCode is the shell's: 128 and the signal's number for a killed process.
+func exitCode(ws unix.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// finish records the exit, tells the clients, and reports whether one of them
+// has cleaned up.
+func (s *server) finish() (cleaned bool) {
+	record := strconv.AppendInt(nil, int64(s.code), 10)
+	record = append(record, ' ')
+	record = strconv.AppendInt(record, time.Now().UnixNano(), 10)
+	record = append(record, '\n')
+	if s.cfg.ExitDir != "" {
+		writeRecord(s.cfg.ExitDir, ExitFile, record, true)
+	}
+	writeRecord(s.cfg.RunDir, ExitFile, record, false)
+	unix.Unlink(s.cfg.RunDir + "/" + AttachSocket)
+	closeFD(&s.listen)
+
+	var code [4]byte
+	binary.LittleEndian.PutUint32(code[:], uint32(s.code))
+	frame := AppendFrame(nil, FrameExit, code[:])
+	for _, c := range s.clients {
+		c.send(frame, 0)
+	}
+	return s.farewell()
+}
+
+// farewell waits for a cleaner for as long as it stays connected, and for the
+// others until they have read what was sent, but not longer than lastWords.
+func (s *server) farewell() bool {
+	end := time.Now().Add(lastWords * time.Millisecond)
+	for {
+		s.dropGone()
+		cleaner, busy := false, false
+		for _, c := range s.clients {
+			if c.done {
+				return true
+			}
+			cleaner = cleaner || c.flags&FlagCleaner != 0
+			busy = busy || len(c.out) > 0
+		}
+		left := int(time.Until(end) / time.Millisecond)
+		if !cleaner && (!busy || left <= 0) {
+			return false
+		}
+		if cleaner {
+			left = -1
+		}
+		s.polls = s.polls[:0]
+		for _, c := range s.clients {
+			p := unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}
+			if len(c.out) > 0 {
+				p.Events |= unix.POLLOUT
+			}
+			s.polls = append(s.polls, p)
+		}
+		if _, err := unix.Poll(s.polls, left); err != nil && err != unix.EINTR {
+			return false
+		}
+		for _, p := range s.polls {
+			if p.Revents != 0 {
+				s.serve(int(p.Fd), p.Revents)
+			}
+		}
+	}
+}
