@@ -1,0 +1,104 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Lock is held by the open file description it made, so goroutines of one
+// process exclude each other like processes do, and a killed holder's lock
+// ends with it.
+type Lock struct{ f *os.File }
+
+// Acquire locks the file at path, which it makes, and waits for it until ctx
+// ends.
+func Acquire(ctx context.Context, path string) (*Lock, error) {
+	return acquire(ctx, path, unix.LOCK_EX)
+}
+
+// AcquireShared is Acquire for holders that exclude only Acquire's.
+func AcquireShared(ctx context.Context, path string) (*Lock, error) {
+	return acquire(ctx, path, unix.LOCK_SH)
+}
+
+// TryAcquire locks the file at path if nobody holds it; ok reports that.
+func TryAcquire(path string) (l *Lock, ok bool, err error) {
+	l, err = lockOnce(path, unix.LOCK_EX)
+	if errors.Is(err, ErrLocked) {
+		return nil, false, nil
+	}
+	return l, err == nil, err
+}
+
+func acquire(ctx context.Context, path string, how int) (*Lock, error) {
+	// flock that waits cannot be interrupted by a context. The holders are
+	// short, so asking again soon is as good, and a stopped holder is named.
+	for wait := 200 * time.Microsecond; ; wait = min(wait*2, 20*time.Millisecond) {
+		l, err := lockOnce(path, how)
+		if !errors.Is(err, ErrLocked) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %s: %w: %w", path, ErrLocked, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+func lockOnce(path string, how int) (*Lock, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if errors.Is(err, ErrNotExist) {
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return nil, fmt.Errorf("lock: %w", err)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+		_, err = retry(func() (int, error) { return 0, unix.Flock(int(f.Fd()), how|unix.LOCK_NB) })
+		if err != nil {
+			f.Close()
+			if err == unix.EWOULDBLOCK {
+				return nil, ErrLocked
+			}
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		// The object, and with it this file, may be gone since it was opened.
+		if same(f, path) {
+			return &Lock{f}, nil
+		}
+		f.Close()
+	}
+}
+
+func same(f *os.File, path string) bool {
+	var a, b unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+}
+
+// Release gives the lock back. A nil Lock and one released twice do no harm.
+func (l *Lock) Release() {
+	if l != nil {
+		l.f.Close()
+	}
+}
+
+// Remove removes the lock's file, when the object it guards is gone, and
+// releases it. Others that wait for it make a new one.
+func (l *Lock) Remove() error {
+	err := os.Remove(l.f.Name())
+	l.Release()
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return fmt.Errorf("remove lock: %w", err)
+	}
+	return nil
+}
