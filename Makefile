@@ -1,0 +1,61 @@
+# make            build, test what needs no root, lint: about a minute
+# make test       everything that CI runs
+# make help       the rest
+
+GO      ?= go
+GOFLAGS ?= -trimpath
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X hull/engine.buildVersion=$(VERSION)
+export CGO_ENABLED = 0
+
+LIBEXEC  = bin/libexec/hull
+HELPERS  = hull-monitor hull-full hull-net
+
+.PHONY: all build test unit root lint fmt bench fuzz golden install clean help
+
+all: build unit lint
+
+build: bin/hull $(HELPERS:%=$(LIBEXEC)/%)
+
+# The Go tool knows better than make what is up to date.
+.PHONY: bin/hull $(HELPERS:%=$(LIBEXEC)/%)
+bin/hull:
+	$(GO) build $(GOFLAGS) -ldflags='$(LDFLAGS)' -o $@ ./cmd/hull
+$(HELPERS:%=$(LIBEXEC)/%): $(LIBEXEC)/%:
+	$(GO) build $(GOFLAGS) -ldflags='$(LDFLAGS)' -o $@ ./cmd/$*
+
+unit: ## tests that need no root; those that do say so and skip
+	$(GO) test ./...
+
+root: build ## tests that need root, on this machine, cleaned up after
+	$(GO) test -count=1 -timeout 20m ./...
+
+test: lint build root ## everything CI runs
+
+lint: ## formatting and vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run make fmt'; exit 1; }
+	$(GO) vet ./...
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+golden: ## rewrite golden files; review the difference
+	$(GO) test ./... -update
+
+FUZZTIME ?= 5m
+fuzz: ## every fuzz target for FUZZTIME
+	GO=$(GO) FUZZTIME=$(FUZZTIME) hack/fuzz
+
+bench: build ## side by side with the floor and the peers: medians and ratios
+	hack/bench
+
+PREFIX ?= /usr/local
+install: build ## to PREFIX (/usr/local)
+	install -D -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
+	for f in $(HELPERS); do install -D -m 755 $(LIBEXEC)/$$f $(DESTDIR)$(PREFIX)/libexec/hull/$$f; done
+
+clean:
+	rm -rf bin
+
+help:
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
