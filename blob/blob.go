@@ -1,0 +1,230 @@
+// Package blob keeps content under its digest: layers as they were pulled,
+// manifests and configurations, each a file
+//
+//	ROOT/sha256/HEX      whole and verified
+//	ROOT/partial/HEX     a download that was cut off, to be resumed
+//	ROOT/partial/HEX.lock
+//
+// Content is hashed while it streams in and gets its name only when the digest
+// is right, so what has a name is good unless the disk broke it; Verify looks.
+// A blob is not synced by itself: a pull commits many and calls Sync once,
+// before it publishes the record that refers to them.
+//
+// A partial survives the process that wrote it. The next Writer for the digest
+// hashes what is there and goes on from its Offset, which a registry client
+// asks for by Range. Partials are a cache: the old ones go (see Tidy).
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+	"hull/state"
+)
+
+// ErrDigest reports content that is not what its digest says.
+var ErrDigest = errors.New("content does not match its digest")
+
+// ErrSize reports content that is longer or shorter than was announced.
+var ErrSize = errors.New("content does not have the announced size")
+
+// A Store is a directory of blobs. Any number of processes may use it at once.
+type Store struct{ root string }
+
+// Open returns the store in the directory root, which is made with mode 0700
+// when it is not there.
+func Open(root string) (*Store, error) {
+	for _, d := range []string{"sha256", "partial"} {
+		path := filepath.Join(root, d)
+		if _, err := os.Stat(path); err == nil {
+			continue
+		}
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			return nil, fmt.Errorf("open blob store: %w", err)
+		}
+	}
+	return &Store{root}, nil
+}
+
+// Path returns where the blob d is, or would be.
+func (s *Store) Path(d oci.Digest) string { return filepath.Join(s.root, d.Algorithm(), d.Hex()) }
+
+// Open opens a blob for reading. The error of one that is not there satisfies
+// errors.Is(err, fs.ErrNotExist).
+func (s *Store) Open(d oci.Digest) (*os.File, error) {
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	f, err := os.OpenFile(s.Path(d), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", d, err)
+	}
+	return f, nil
+}
+
+// Read returns a small blob whole: a manifest, an index or a config. More than
+// oci.MaxManifestSize is an error.
+func (s *Store) Read(d oci.Digest) ([]byte, error) {
+	f, err := s.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, oci.MaxManifestSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", d, err)
+	}
+	if int64(len(data)) > oci.MaxManifestSize {
+		return nil, fmt.Errorf("read blob %s: it is larger than %d bytes", d, oci.MaxManifestSize)
+	}
+	if d.Algorithm() == "sha256" && oci.FromBytes(data) != d {
+		return nil, fmt.Errorf("read blob %s: %w", d, ErrDigest)
+	}
+	return data, nil
+}
+
+// Stat returns the size of a blob in bytes.
+func (s *Store) Stat(d oci.Digest) (int64, error) {
+	if err := d.Validate(); err != nil {
+		return 0, fmt.Errorf("look up blob: %w", err)
+	}
+	fi, err := os.Lstat(s.Path(d))
+	if err != nil {
+		return 0, fmt.Errorf("look up blob %s: %w", d, err)
+	}
+	return fi.Size(), nil
+}
+
+// Remove removes a blob; one that is not there is no error.
+func (s *Store) Remove(d oci.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	if err := os.Remove(s.Path(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove blob %s: %w", d, err)
+	}
+	return nil
+}
+
+// Walk calls f for each blob, in no order, until f fails.
+func (s *Store) Walk(f func(d oci.Digest, size int64) error) error {
+	for _, alg := range []string{"sha256", "sha512"} {
+		entries, err := os.ReadDir(filepath.Join(s.root, alg))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("list blobs: %w", err)
+		}
+		for _, e := range entries {
+			d := oci.Digest(alg + ":" + e.Name())
+			fi, err := e.Info()
+			if err != nil || d.Validate() != nil {
+				continue // removed meanwhile, or no blob's name
+			}
+			if err := f(d, fi.Size()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Verify reads the whole blob and compares it with its digest.
+func (s *Store) Verify(ctx context.Context, d oci.Digest) error {
+	f, err := s.Open(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := d.Hash()
+	if err := hashAll(ctx, h, f); err != nil {
+		return fmt.Errorf("verify blob %s: %w", d, err)
+	}
+	if sumDigest(d.Algorithm(), h) != d {
+		return fmt.Errorf("verify blob %s: %w", d, ErrDigest)
+	}
+	return nil
+}
+
+// Sync waits until the disk has everything written to the store's file system.
+func (s *Store) Sync() error {
+	d, err := os.Open(s.root)
+	if err != nil {
+		return fmt.Errorf("sync blobs: %w", err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("sync blobs: %w", err)
+	}
+	return nil
+}
+
+// Put stores data, synced, and returns its digest.
+func (s *Store) Put(data []byte) (oci.Digest, error) {
+	d := oci.FromBytes(data)
+	if size, err := s.Stat(d); err == nil && size == int64(len(data)) {
+		return d, nil
+	}
+	if err := state.WriteFile(filepath.Join(s.root, "sha256"), d.Hex(), data, 0o600, true); err != nil {
+		return "", fmt.Errorf("store blob %s: %w", d, err)
+	}
+	return d, nil
+}
+
+// Tidy removes partials that nobody has touched since before, and returns the
+// bytes it freed. Those that somebody writes are left alone.
+func (s *Store) Tidy(before time.Time) (freed int64, err error) {
+	dir := filepath.Join(s.root, "partial")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, fmt.Errorf("tidy partial blobs: %w", err)
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil || strings.HasSuffix(e.Name(), ".lock") || fi.ModTime().After(before) {
+			continue
+		}
+		lock, ok, err := state.TryAcquire(filepath.Join(dir, e.Name()+".lock"))
+		if err != nil || !ok {
+			continue
+		}
+		if os.Remove(filepath.Join(dir, e.Name())) == nil {
+			freed += fi.Size()
+		}
+		lock.Remove()
+	}
+	return freed, nil
+}
+
+func sumDigest(alg string, h hash.Hash) oci.Digest {
+	return oci.Digest(fmt.Sprintf("%s:%x", alg, h.Sum(nil)))
+}
+
+func hashAll(ctx context.Context, h hash.Hash, r io.Reader) error {
+	buf := make([]byte, 1<<20)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		n, err := r.Read(buf)
+		h.Write(buf[:n])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
