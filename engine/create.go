@@ -1,0 +1,504 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"hull/image"
+	"hull/snapshot"
+	"hull/state"
+)
+
+// Create makes a container without starting it, and returns its ID.
+func (e *Engine) Create(ctx context.Context, o CreateOptions) (string, error) {
+	r, l, err := e.create(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	l.Release()
+	return r.ID, nil
+}
+
+// create is Create; the container's lock is held when it returns.
+func (e *Engine) create(ctx context.Context, o CreateOptions) (*record, *state.Lock, error) {
+	if err := o.validate(); err != nil {
+		return nil, nil, err
+	}
+	r := &record{Version: recordVersion, ID: newID(), Name: o.Name, Created: time.Now(), Options: o}
+	r.Options.Env = resolveEnv(o)
+	r.transient = o.AutoRemove || e.o.TransientStore
+	r.dir = e.containerDir(r.ID)
+	if r.transient {
+		r.dir = e.containerRun(r.ID)
+	}
+	if o.Replace && o.Name != "" {
+		if _, err := e.Remove(ctx, o.Name, RemoveOptions{Force: true, Volumes: true}); err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, nil, fmt.Errorf("replace container %s: %w", o.Name, err)
+		}
+	}
+	if err := e.findImage(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	if _, err := commandLine(r); err != nil {
+		return nil, nil, err
+	}
+	if err := e.settleNames(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	l, err := e.lock(ctx, "container", r.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := e.build(ctx, r); err != nil {
+		// What was made is taken away again, whatever ctx says.
+		if uerr := e.unbuild(context.WithoutCancel(ctx), r, true); uerr != nil {
+			e.warn("undo the creation of container %s: %v", r.ID, uerr)
+		}
+		e.unlockGone(l, r.ID)
+		return nil, nil, err
+	}
+	e.event(ctx, "container", "create", r, nil)
+	return r, l, nil
+}
+
+// build makes what a container is on the disk. The record comes first, marked
+// incomplete: should this process be killed, the next command finds the record
+// with nobody holding the lock, and removes what there is.
+func (e *Engine) build(ctx context.Context, r *record) error {
+	if err := e.makeDirs(r); err != nil {
+		return err
+	}
+	r.Incomplete = true
+	durable := r.transient
+	r.transient = true // not synced: it is removed or written again
+	err := e.saveRecord(r)
+	r.transient = durable
+	if err != nil {
+		return err
+	}
+	if err := e.claim(r); err != nil {
+		return err
+	}
+	if err := e.settleMounts(ctx, r); err != nil {
+		return err
+	}
+	if err := e.settleIDs(ctx, r); err != nil {
+		return err
+	}
+	if err := e.prepareRootfs(ctx, r); err != nil {
+		return err
+	}
+	if err := e.settleUser(ctx, r); err != nil {
+		return err
+	}
+	// The spec is made once now, so that what is wrong is said at create.
+	if _, err := newSpec(r, e.dryFacts(r)); err != nil {
+		return err
+	}
+	r.Incomplete = false
+	return e.saveRecord(r)
+}
+
+func (e *Engine) makeDirs(r *record) error {
+	dirs := []string{e.containerRun(r.ID)}
+	if !r.transient {
+		dirs = []string{e.containerDir(r.ID)}
+	}
+	for _, d := range dirs {
+		err := os.Mkdir(d, 0o700)
+		if errors.Is(err, fs.ErrNotExist) {
+			e.newBoot(filepath.Dir(d))
+			err = os.MkdirAll(d, 0o700)
+		}
+		if err != nil {
+			return fmt.Errorf("make container directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// claim reserves the name; one that nobody asked for is made up.
+func (e *Engine) claim(r *record) error {
+	if r.Name != "" {
+		return e.claimName(r)
+	}
+	for i := range 32 {
+		r.Name = randomName()
+		if i > 8 {
+			r.Name += "_" + newID()[:4]
+		}
+		err := e.claimName(r)
+		if !errors.Is(err, ErrExists) {
+			return err
+		}
+	}
+	return fmt.Errorf("make up a name: %w", ErrExists)
+}
+
+// findImage fills in what the record says of its image.
+func (e *Engine) findImage(ctx context.Context, r *record) error {
+	o := &r.Options
+	if o.Rootfs != "" {
+		dir, err := filepath.Abs(o.Rootfs)
+		if err == nil {
+			var st os.FileInfo
+			if st, err = os.Stat(dir); err == nil && !st.IsDir() {
+				err = errors.New("not a directory")
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("use rootfs %s: %w", o.Rootfs, err)
+		}
+		o.Rootfs = dir
+		return nil
+	}
+	if o.Image == "" {
+		return errors.New("create container: no image was named")
+	}
+	img, err := e.image(ctx, PullRequest{Name: o.Image, Policy: o.Pull, Platform: o.Platform, Quiet: o.Quiet})
+	if err != nil {
+		return err
+	}
+	r.fromImage(img)
+	return nil
+}
+
+func (r *record) fromImage(img image.Image) {
+	r.ImageID = img.ID.Hex()
+	r.ImageDigest = img.Manifest
+	r.Image = img.Config.Config
+	r.ImageName = r.Options.Image
+	if !strings.HasPrefix(r.ImageID, strings.TrimPrefix(r.Options.Image, "sha256:")) && len(img.Names) > 0 {
+		r.ImageName = img.Names[0].String()
+		for _, n := range img.Names {
+			if strings.HasSuffix(n.String(), r.Options.Image) || strings.HasSuffix(n.String(), r.Options.Image+":latest") {
+				r.ImageName = n.String()
+			}
+		}
+	}
+	if n := len(img.Layers); n > 0 {
+		r.Chain = img.Layers[n-1].Chain
+	}
+	if a := img.Config.Architecture; a != runtime.GOARCH {
+		r.Arch = a
+	}
+}
+
+// image resolves a name by the pull policy.
+func (e *Engine) image(ctx context.Context, req PullRequest) (image.Image, error) {
+	store, err := e.Images()
+	if err != nil {
+		return image.Image{}, err
+	}
+	pull := func() error {
+		if e.o.Pull == nil {
+			return fmt.Errorf("image %s: not in the store: %w", req.Name, ErrNotFound)
+		}
+		return e.o.Pull(ctx, req)
+	}
+	switch req.Policy {
+	case "always", "newer":
+		if err := pull(); err != nil && req.Policy == "always" {
+			return image.Image{}, err
+		}
+	case "", "missing", "never":
+	default:
+		return image.Image{}, fmt.Errorf("pull policy %q is not one of always, missing, never, newer", req.Policy)
+	}
+	img, err := store.Resolve(ctx, req.Name)
+	if err == nil && (req.Platform == "" || platformIs(img, req.Platform)) {
+		return img, nil
+	}
+	if err != nil && !errors.Is(err, image.ErrNotFound) {
+		return image.Image{}, err
+	}
+	if req.Policy == "never" || req.Policy == "always" {
+		return image.Image{}, hint(fmt.Errorf("image %s: not in the store: %w", req.Name, ErrNotFound), "hull pull %s", req.Name)
+	}
+	if err := pull(); err != nil {
+		return image.Image{}, err
+	}
+	return store.Resolve(ctx, req.Name)
+}
+
+// platformIs compares os/arch[/variant]; a part that is left out fits all.
+func platformIs(img image.Image, platform string) bool {
+	f := strings.Split(platform, "/")
+	have := []string{img.Config.OS, img.Config.Architecture, img.Config.Variant}
+	for i, p := range f {
+		if i < len(have) && p != "" && have[i] != p && !(i == 2 && have[2] == "") {
+			return false
+		}
+	}
+	return true
+}
+
+// settleNames turns names of other containers into IDs, and notes them as
+// what this one depends on.
+func (e *Engine) settleNames(ctx context.Context, r *record) error {
+	o := &r.Options
+	for _, mode := range []*string{&o.PidNS, &o.IpcNS, &o.UtsNS, &o.CgroupNS, &o.UserNS, &o.NetworkMode} {
+		name, ok := strings.CutPrefix(*mode, "container:")
+		if !ok {
+			continue
+		}
+		id, err := e.Lookup(ctx, name)
+		if err != nil {
+			return fmt.Errorf("join %s: %w", *mode, err)
+		}
+		*mode = "container:" + id
+		r.Depends = append(r.Depends, id)
+	}
+	for _, name := range o.Requires {
+		id, err := e.Lookup(ctx, name)
+		if err != nil {
+			return fmt.Errorf("require %s: %w", name, err)
+		}
+		r.Depends = append(r.Depends, id)
+	}
+	slices.Sort(r.Depends)
+	r.Depends = slices.Compact(r.Depends)
+	return nil
+}
+
+// prepareRootfs makes the writable layer.
+func (e *Engine) prepareRootfs(ctx context.Context, r *record) error {
+	o := &r.Options
+	if o.Rootfs != "" && !o.RootfsOverlay {
+		return nil
+	}
+	snaps, err := e.Snapshots()
+	if err != nil {
+		return err
+	}
+	if o.Rootfs != "" {
+		return e.makeOverlay(r, "rootfs")
+	}
+	size, err := storageSize(o.StorageOpts)
+	if err != nil {
+		return err
+	}
+	_, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
+	if errors.Is(err, fs.ErrNotExist) {
+		// A layer is missing: it can be made again of the image's blobs.
+		if err = e.restoreLayers(ctx, r.ImageID); err == nil {
+			_, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
+		}
+	}
+	return err
+}
+
+func (e *Engine) restoreLayers(ctx context.Context, id string) error {
+	store, err := e.Images()
+	if err != nil {
+		return err
+	}
+	img, err := store.Resolve(ctx, id)
+	if err != nil {
+		return err
+	}
+	return store.EnsureLayers(ctx, img)
+}
+
+func storageSize(opts []string) (int64, error) {
+	for _, o := range opts {
+		key, value, _ := strings.Cut(o, "=")
+		switch key {
+		case "size":
+			return ParseSize(value)
+		default:
+			return 0, fmt.Errorf("storage option %q is not known", o)
+		}
+	}
+	return 0, nil
+}
+
+// unbuild takes away what build made, in the opposite order; what is not
+// there is no error. The name goes last: while it is taken, nobody can meet
+// the leftovers under it.
+func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
+	var errs []error
+	if r.Options.Rootfs == "" {
+		snaps, err := e.Snapshots()
+		if err == nil {
+			err = snaps.Remove(ctx, r.ID)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if err := e.releaseIDs(ctx, r); err != nil {
+		errs = append(errs, err)
+	}
+	if anonymous {
+		for _, m := range r.Mounts {
+			if m.Type == "volume" && m.Anonymous {
+				if err := e.removeAnonymous(ctx, m.Source, r.ID); err != nil {
+					errs = append(errs, err)
+				}
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	if r.Name != "" {
+		e.releaseName(r)
+	}
+	for _, dir := range []string{e.containerRun(r.ID), e.containerDir(r.ID)} {
+		if err := removeContainerDir(dir); err != nil {
+			errs = append(errs, fmt.Errorf("remove container directory: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeContainerDir removes a directory of ours. Most hold a handful of
+// files: those go without a walk.
+func removeContainerDir(dir string) error {
+	err := os.Remove(filepath.Join(dir, "record.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// resolveEnv settles what of the engine's environment goes to the container:
+// it must not change with who starts it later.
+func resolveEnv(o CreateOptions) []string {
+	var env envList
+	if o.EnvHost {
+		for _, kv := range os.Environ() {
+			env.set(kv)
+		}
+	}
+	if o.HTTPProxy {
+		for _, k := range []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"} {
+			if v, ok := os.LookupEnv(k); ok {
+				env.set(k + "=" + v)
+			}
+		}
+	}
+	for _, spec := range o.Env {
+		k, _, has := strings.Cut(spec, "=")
+		prefix, wild := strings.CutSuffix(k, "*")
+		switch {
+		case has:
+			env.set(spec)
+		case wild:
+			for _, kv := range os.Environ() {
+				if strings.HasPrefix(kv, prefix) {
+					env.set(kv)
+				}
+			}
+		default:
+			if v, ok := os.LookupEnv(k); ok {
+				env.set(k + "=" + v)
+			}
+		}
+	}
+	return env
+}
+
+// validate refuses what cannot be meant, before anything is made.
+func (o *CreateOptions) validate() error {
+	if o.Name != "" && !validName(o.Name) {
+		return fmt.Errorf("container name %q: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*", o.Name)
+	}
+	if o.Name != "" && len(o.Name) == 64 && isHex(o.Name) {
+		return fmt.Errorf("container name %q looks like an ID", o.Name)
+	}
+	policy, _, err := parseRestart(o.Restart)
+	if err != nil {
+		return err
+	}
+	if o.AutoRemove && policy != "" && policy != "no" {
+		return fmt.Errorf("--rm and --restart=%s exclude each other", policy)
+	}
+	if o.AutoRemoveImage && o.Rootfs != "" {
+		return errors.New("--rmi needs an image")
+	}
+	if o.StopSignal != "" {
+		if _, err := ParseSignal(o.StopSignal); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsAny(o.Hostname, "\n\r\x00: \t") || len(o.Hostname) > 64 {
+		return fmt.Errorf("host name %q is not one", o.Hostname)
+	}
+	for _, k := range []string{"hull.", "io.hull."} {
+		for l := range o.Annotations {
+			if strings.HasPrefix(l, k) {
+				return fmt.Errorf("annotation %q: the prefix is the engine's", l)
+			}
+		}
+	}
+	if o.WorkingDir != "" && !path.IsAbs(o.WorkingDir) {
+		return fmt.Errorf("working directory %q is not an absolute path", o.WorkingDir)
+	}
+	switch o.LogDriver {
+	case "", "k8s-file", "json-file", "none", "passthrough", "passthrough-tty":
+	default:
+		return fmt.Errorf("log driver %q is not one of k8s-file, json-file, none, passthrough, passthrough-tty", o.LogDriver)
+	}
+	if o.LogDriver == "passthrough" && o.Terminal {
+		return errors.New("log driver passthrough and a terminal exclude each other; there is passthrough-tty")
+	}
+	if o.NetworkMode == "host" || o.NetworkMode == "none" || strings.HasPrefix(o.NetworkMode, "container:") {
+		if o.IP != "" || o.IP6 != "" || o.MAC != "" || len(o.NetworkAliases) > 0 {
+			return fmt.Errorf("addresses and aliases need a network; --network %s has none", o.NetworkMode)
+		}
+	}
+	switch o.Cgroups {
+	case "", "enabled", "disabled", "no-conmon", "split":
+	default:
+		return fmt.Errorf("cgroups mode %q is not known", o.Cgroups)
+	}
+	switch o.ImageVolume {
+	case "", "anonymous", "bind", "tmpfs", "ignore":
+	default:
+		return fmt.Errorf("image volume mode %q is not one of anonymous, tmpfs, ignore", o.ImageVolume)
+	}
+	seen := map[string]bool{}
+	for _, m := range o.Mounts {
+		if seen[m.Destination] && m.Type != "glob" {
+			return fmt.Errorf("%s: duplicate mount destination", m.Destination)
+		}
+		seen[m.Destination] = true
+	}
+	return nil
+}
+
+// parseRestart parses a restart policy; on-failure may have a number.
+func parseRestart(s string) (policy string, retries uint, err error) {
+	policy, n, has := strings.Cut(s, ":")
+	switch policy {
+	case "", "no", "never", "always", "unless-stopped":
+		if has {
+			return "", 0, fmt.Errorf("restart policy %q: only on-failure has a number", s)
+		}
+		if policy == "never" {
+			policy = "no"
+		}
+		return policy, 0, nil
+	case "on-failure":
+		if has {
+			if _, err := fmt.Sscanf(n, "%d", &retries); err != nil {
+				return "", 0, fmt.Errorf("restart policy %q: %q is not a number", s, n)
+			}
+		}
+		return policy, retries, nil
+	}
+	return "", 0, fmt.Errorf("restart policy %q is not one of no, always, on-failure, unless-stopped", s)
+}

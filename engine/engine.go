@@ -1,0 +1,307 @@
+// Package engine has the verbs: create, start, exec, stop, remove and the
+// rest, on containers, volumes and the system as a whole. It is where the
+// parts meet; each part (image, snapshot, network, ociruntime, monitor)
+// knows nothing of the others.
+//
+// # The idea
+//
+// A container is a directory with a record: what the user said
+// (CreateOptions) and what was settled when it was created (image, mounts,
+// user, id maps). A start makes a runtime spec of that record by a pure
+// function (spec.go), a plan of the spec (ociruntime), and hands the plan to
+// a monitor:
+//
+//	CreateOptions ── record ── spec ── plan ── monitor ── process
+//	    said          kept     pure    pure      side effects
+//
+// No process of the engine outlives its command. What a running container is
+// stands in small files:
+//
+//	ROOT/containers/ID/record.json   the record; changes only by update and rename
+//	ROOT/containers/ID/state.json    how it ended last
+//	ROOT/containers/ID/exit          the exit status, written by the monitor
+//	ROOT/container-names/NAME        a link that reads as the ID
+//	RUN/containers/ID/state.json     pid, addresses, cgroup of a running one
+//	RUN/containers/ID/attach         the monitor's socket
+//
+// What a reboot ends anyway lives below RUN, written without fsync; a
+// container of --rm lives there as a whole. The boot's id is in the state, so
+// that a run directory on a disk does not mislead.
+//
+// # Truth about running
+//
+// A state file says "running"; whether that is so is asked of the kernel:
+// the process with that pid and start time. When it is gone and there is no
+// exit record, the monitor was killed too: the next command that looks says
+// so, and what it held is given back (see settle).
+//
+// # Locks
+//
+// Writers of a container hold its lock, a file below RUN/locks; readers take
+// none and see whole files, since every file is replaced by rename. A verb
+// that needs two locks takes names before containers before volumes, and of
+// two containers the one with the smaller ID first.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"hull/blob"
+	"hull/image"
+	"hull/network"
+	"hull/snapshot"
+	"hull/state"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	ErrNotFound  = errors.New("no such object")
+	ErrAmbiguous = errors.New("more than one object begins so")
+	ErrExists    = errors.New("the name is in use")
+	ErrState     = errors.New("not in the right state")
+	ErrInUse     = errors.New("in use")
+)
+
+// A HintError is an error that the user can cure.
+type HintError struct {
+	Err  error
+	Hint string
+}
+
+func (e *HintError) Error() string { return e.Err.Error() }
+func (e *HintError) Unwrap() error { return e.Err }
+
+func hint(err error, format string, args ...any) error {
+	return &HintError{err, fmt.Sprintf(format, args...)}
+}
+
+// PullRequest is what the engine asks the front door to get.
+type PullRequest struct {
+	Name, Policy, Platform string
+	Quiet                  bool
+}
+
+// Options open an engine.
+type Options struct {
+	// Root and RunRoot are absolute; the front door knows the defaults.
+	Root, RunRoot string
+	// StorageDriver and StorageOpts are for snapshot.Open.
+	StorageDriver string
+	StorageOpts   []string
+	// CgroupManager is cgroupfs (""), or systemd.
+	CgroupManager string
+	// LibexecDir holds hull-monitor.
+	LibexecDir string
+	// Executable is the hull that a monitor executes to clean up, and
+	// GlobalArgs the flags before the command that lead it here.
+	Executable string
+	GlobalArgs []string
+	// Pull gets an image; nil: a missing image is an error.
+	Pull func(ctx context.Context, r PullRequest) error
+	// Warn is told what went on with less than was asked.
+	Warn func(text string)
+	// Defaults are those of containers.conf.
+	Defaults Defaults
+	// Rootless says that the process is in a user's namespace.
+	Rootless bool
+	// TransientStore keeps every container in the run directory.
+	TransientStore bool
+	HooksDirs      []string
+	CDIDirs        []string
+}
+
+// Defaults stand in for what CreateOptions leave out; a zero field is the
+// built-in default.
+type Defaults struct {
+	Env          []string
+	Ulimits      []Ulimit
+	Capabilities []string
+	Sysctls      []string
+	Annotations  map[string]string
+	DNS          []string
+	LogDriver    string
+	LogSizeMax   int64
+	LogPath      string
+	PidsLimit    *int64
+	ShmSize      int64
+	StopTimeout  uint
+	Umask        string
+	Timezone     string
+	Network      string
+	IpcNS        string
+	PidNS        string
+	UtsNS        string
+	UserNS       string
+	CgroupNS     string
+	Cgroups      string
+	InitPath     string
+	SeccompPath  string
+	Volumes      []Mount
+	ReadOnly     bool
+	NoHosts      bool
+}
+
+// An Engine is a store with its verbs. It may be used by several goroutines.
+type Engine struct {
+	o Options
+
+	blobs     lazy[*blob.Store]
+	snapshots lazy[*snapshot.Store]
+	images    lazy[*image.Store]
+	networks  lazy[*network.Manager]
+}
+
+// lazy makes a value once: a command pays only for the stores it uses.
+type lazy[T any] struct {
+	once sync.Once
+	v    T
+	err  error
+}
+
+func (l *lazy[T]) get(open func() (T, error)) (T, error) {
+	l.once.Do(func() { l.v, l.err = open() })
+	return l.v, l.err
+}
+
+// Open makes an engine. It does not touch the file system.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	if !filepath.IsAbs(o.Root) || !filepath.IsAbs(o.RunRoot) {
+		return nil, fmt.Errorf("open engine: root %q and run root %q must be absolute paths", o.Root, o.RunRoot)
+	}
+	if o.Executable == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("open engine: %w", err)
+		}
+		o.Executable = exe
+	}
+	if o.LibexecDir == "" {
+		o.LibexecDir = filepath.Join(filepath.Dir(o.Executable), "libexec", "hull")
+	}
+	return &Engine{o: o}, nil
+}
+
+// Close lets go of what is open.
+func (e *Engine) Close() error { return nil }
+
+// Options returns what the engine was opened with.
+func (e *Engine) Options() Options { return e.o }
+
+// Blobs returns the blob store.
+func (e *Engine) Blobs() (*blob.Store, error) {
+	return e.blobs.get(func() (*blob.Store, error) {
+		if err := e.prepareRoot(); err != nil {
+			return nil, err
+		}
+		return blob.Open(e.o.Root)
+	})
+}
+
+// Snapshots returns the snapshot store.
+func (e *Engine) Snapshots() (*snapshot.Store, error) {
+	return e.snapshots.get(func() (*snapshot.Store, error) {
+		if err := e.prepareRoot(); err != nil {
+			return nil, err
+		}
+		return snapshot.Open(filepath.Join(e.o.Root, "snapshots"), snapshot.Options{
+			Driver: e.o.StorageDriver, Rootless: e.o.Rootless, MountOptions: storageMountOptions(e.o.StorageOpts),
+		})
+	})
+}
+
+// Images returns the image store.
+func (e *Engine) Images() (*image.Store, error) {
+	return e.images.get(func() (*image.Store, error) {
+		b, err := e.Blobs()
+		if err != nil {
+			return nil, err
+		}
+		s, err := e.Snapshots()
+		if err != nil {
+			return nil, err
+		}
+		return image.Open(e.o.Root, b, s)
+	})
+}
+
+// Networks returns the networks' manager.
+func (e *Engine) Networks() (*network.Manager, error) {
+	return e.networks.get(func() (*network.Manager, error) {
+		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{Rootless: e.o.Rootless})
+	})
+}
+
+// prepareRoot makes the root once; it is nobody else's to look into (STO-02).
+func (e *Engine) prepareRoot() error {
+	if err := os.Mkdir(e.o.Root, 0o700); err == nil || errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err := os.MkdirAll(e.o.Root, 0o700); err != nil {
+		return fmt.Errorf("make store: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) warn(format string, args ...any) {
+	if e.o.Warn != nil {
+		e.o.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// storageMountOptions picks the value of mountopt= and DRIVER.mountopt=.
+func storageMountOptions(opts []string) []string {
+	var out []string
+	for _, o := range opts {
+		key, value, _ := cutLast(o)
+		if key == "mountopt" {
+			out = append(out, splitOptions(value)...)
+		}
+	}
+	return out
+}
+
+// cutLast cuts DRIVER.key=value to key and value.
+func cutLast(o string) (key, value string, ok bool) {
+	for i := range len(o) {
+		if o[i] == '=' {
+			key, value, ok = o[:i], o[i+1:], true
+			break
+		}
+	}
+	for i := len(key) - 1; i >= 0; i-- {
+		if key[i] == '.' {
+			key = key[i+1:]
+			break
+		}
+	}
+	return key, value, ok
+}
+
+// Paths. Every path of the store that this package names is made here.
+
+func (e *Engine) containerDir(id string) string { return filepath.Join(e.o.Root, "containers", id) }
+func (e *Engine) containerRun(id string) string { return filepath.Join(e.o.RunRoot, "containers", id) }
+func (e *Engine) nameDirs() [2]string {
+	return [2]string{filepath.Join(e.o.RunRoot, "container-names"), filepath.Join(e.o.Root, "container-names")}
+}
+
+// lock takes the exclusive lock of an object.
+func (e *Engine) lock(ctx context.Context, kind, name string) (*state.Lock, error) {
+	dir := filepath.Join(e.o.RunRoot, "locks")
+	l, err := state.Acquire(ctx, filepath.Join(dir, kind+"-"+name))
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("lock %s %s: %w", kind, name, err)
+		}
+		l, err = state.Acquire(ctx, filepath.Join(dir, kind+"-"+name))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s %s: %w", kind, name, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,449 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"hull/monitor"
+	"hull/network"
+	"hull/oci"
+	"hull/passwd"
+	"hull/state"
+)
+
+// A record is a container as it is kept: what was said, and what was settled
+// when it was created.
+type record struct {
+	Version int
+	ID      string
+	Name    string
+	Created time.Time
+	Options CreateOptions
+
+	ImageID     string          `json:",omitempty"` // hex
+	ImageName   string          `json:",omitempty"` // full name
+	ImageDigest oci.Digest      `json:",omitempty"`
+	Image       oci.ImageConfig `json:",omitzero"`
+	Arch        string          `json:",omitempty"` // when it is not the host's
+	Chain       oci.Digest      `json:",omitempty"`
+
+	// Mounts are all of the user's and the image's: volumes have names now.
+	Mounts []Mount `json:",omitempty"`
+	User   passwd.User
+	// UIDMap and GIDMap are empty without a user namespace of its own.
+	UIDMap []oci.LinuxIDMapping `json:",omitempty"`
+	GIDMap []oci.LinuxIDMapping `json:",omitempty"`
+	// Depends are the IDs whose namespaces it joins or that it requires.
+	Depends []string `json:",omitempty"`
+	// Incomplete marks a container that is being created, or whose creator
+	// was killed.
+	Incomplete bool `json:",omitempty"`
+
+	// dir is where the record lies; transient says that it is below RUN.
+	dir       string
+	transient bool
+}
+
+const recordVersion = 1
+
+// A runState is a container as it runs, or as it ended.
+type runState struct {
+	Boot         string
+	Status       string
+	Pid          int       `json:",omitempty"`
+	PidStart     uint64    `json:",omitempty"`
+	Monitor      int       `json:",omitempty"`
+	MonitorStart uint64    `json:",omitempty"`
+	StartedAt    time.Time `json:",omitzero"`
+	FinishedAt   time.Time `json:",omitzero"`
+	ExitCode     int       `json:",omitempty"`
+	OOMKilled    bool      `json:",omitempty"`
+	Error        string    `json:",omitempty"`
+
+	Cgroup   string                    `json:",omitempty"`
+	Networks map[string]network.Status `json:",omitempty"`
+	Ports    []PortMapping             `json:",omitempty"`
+	// Restarts counts those by policy; Stopped says that a user ended it, so
+	// that the policy does not begin it again.
+	Restarts uint   `json:",omitempty"`
+	Stopped  bool   `json:",omitempty"`
+	Health   string `json:",omitempty"`
+	Streak   int    `json:",omitempty"`
+	Started  bool   `json:",omitempty"` // ever
+}
+
+func (s *runState) process() state.ProcessID {
+	return state.ProcessID{Pid: s.Pid, Start: s.PidStart}
+}
+
+// running says whether the state is one that has a process.
+func (s *runState) running() bool {
+	switch s.Status {
+	case StatusRunning, StatusPaused, StatusStopping, StatusInitialized:
+		return true
+	}
+	return false
+}
+
+// loadRecord reads the record of a full ID.
+func (e *Engine) loadRecord(id string) (*record, error) {
+	for i, dir := range []string{e.containerDir(id), e.containerRun(id)} {
+		data, err := os.ReadFile(filepath.Join(dir, "record.json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read container %s: %w", id, err)
+		}
+		r := &record{dir: dir, transient: i == 1}
+		if err := json.Unmarshal(data, r); err != nil {
+			return nil, fmt.Errorf("read container %s: record: %w", id, err)
+		}
+		if r.Version > recordVersion {
+			return nil, fmt.Errorf("read container %s: its record is of a newer version (%d) of this program", id, r.Version)
+		}
+		return r, nil
+	}
+	return nil, fmt.Errorf("container %s: %w", id, ErrNotFound)
+}
+
+// saveRecord writes r to its directory, which exists.
+func (e *Engine) saveRecord(r *record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write container %s: %w", r.ID, err)
+	}
+	if err := state.WriteFile(r.dir, "record.json", data, 0o600, !r.transient); err != nil {
+		return fmt.Errorf("write container %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// loadState returns the state as the files say it, without asking the kernel.
+func (e *Engine) loadState(r *record) (*runState, error) {
+	for _, dir := range []string{e.containerRun(r.ID), e.containerDir(r.ID)} {
+		data, err := os.ReadFile(filepath.Join(dir, "state.json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read container %s: %w", r.ID, err)
+		}
+		s := new(runState)
+		if err := json.Unmarshal(data, s); err != nil {
+			return nil, fmt.Errorf("read container %s: state: %w", r.ID, err)
+		}
+		return s, nil
+	}
+	return &runState{Status: StatusCreated}, nil
+}
+
+// state returns the state as it is: what the files say, held against the
+// kernel. It changes nothing; a container that has ended but was not yet
+// cleaned up is "stopped".
+func (e *Engine) state(r *record) (*runState, error) {
+	s, err := e.loadState(r)
+	if err != nil || !s.running() {
+		return s, err
+	}
+	if s.Boot != state.BootID() {
+		s.Status, s.Pid = StatusExited, 0
+		s.Networks = nil
+		if x, err := monitor.ReadExit(e.containerDir(r.ID)); err == nil && x.UnixNano > s.StartedAt.UnixNano() {
+			s.ExitCode, s.FinishedAt = x.Code, time.Unix(0, x.UnixNano)
+		} else {
+			s.Error = "the machine was restarted while the container ran"
+			s.ExitCode = 255
+		}
+		return s, nil
+	}
+	if s.process().Alive() && !e.exited(r.ID) {
+		return s, nil
+	}
+	pid := s.Pid
+	s.Status, s.Pid = StatusStopped, 0
+	if x, err := monitor.ReadExit(e.containerRun(r.ID)); err == nil {
+		s.ExitCode, s.FinishedAt = x.Code, time.Unix(0, x.UnixNano)
+		return s, nil
+	}
+	if (state.ProcessID{Pid: s.Monitor, Start: s.MonitorStart}).Alive() {
+		return s, nil // it is about to write the exit record
+	}
+	s.ExitCode = 255
+	s.Error = fmt.Sprintf("the container's monitor (of process %d) was killed; its exit status is lost", pid)
+	return s, nil
+}
+
+func (e *Engine) exited(id string) bool {
+	st, err := os.Lstat(filepath.Join(e.containerRun(id), monitor.ExitFile))
+	return err == nil && st.Mode().IsRegular()
+}
+
+// saveState writes s below RUN, or, when the container does not run, below
+// ROOT, where it outlives the boot. Neither is synced: it can be told anew.
+func (e *Engine) saveState(r *record, s *runState) error {
+	s.Boot = state.BootID()
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("write state of %s: %w", r.ID, err)
+	}
+	dir := e.containerRun(r.ID)
+	if !s.running() && !r.transient {
+		dir = e.containerDir(r.ID)
+	}
+	if err := state.WriteFile(dir, "state.json", data, 0o600, false); err != nil {
+		return fmt.Errorf("write state of %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// Lookup returns the full ID of a container by its name, ID or the beginning
+// of its ID.
+func (e *Engine) Lookup(ctx context.Context, name string) (string, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return "", fmt.Errorf("container %q: %w", name, ErrNotFound)
+	}
+	for _, dir := range e.nameDirs() {
+		if id, err := os.Readlink(filepath.Join(dir, name)); err == nil && e.exists(id) {
+			return id, nil
+		}
+	}
+	if len(name) == 64 && e.exists(name) {
+		return name, nil
+	}
+	if !isHex(name) {
+		return "", fmt.Errorf("no container with name or ID %q found: %w", name, ErrNotFound)
+	}
+	ids, err := e.containerIDs()
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, id := range ids {
+		if strings.HasPrefix(id, name) {
+			if found != "" {
+				return "", fmt.Errorf("container %q: %w", name, ErrAmbiguous)
+			}
+			found = id
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("no container with name or ID %q found: %w", name, ErrNotFound)
+	}
+	return found, nil
+}
+
+func (e *Engine) exists(id string) bool {
+	for _, dir := range []string{e.containerDir(id), e.containerRun(id)} {
+		if _, err := os.Stat(filepath.Join(dir, "record.json")); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+// containerIDs lists the full IDs of all containers, durable and not.
+func (e *Engine) containerIDs() ([]string, error) {
+	var ids []string
+	for _, root := range []string{e.o.Root, e.o.RunRoot} {
+		entries, err := os.ReadDir(filepath.Join(root, "containers"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("list containers: %w", err)
+		}
+		for _, d := range entries {
+			if len(d.Name()) == 64 && isHex(d.Name()) {
+				ids = append(ids, d.Name())
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// Exists says whether a container of that name or ID exists.
+func (e *Engine) Exists(ctx context.Context, name string) (bool, error) {
+	_, err := e.Lookup(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Latest returns the ID of the container that was created last.
+func (e *Engine) Latest(ctx context.Context) (string, error) {
+	all, err := e.records()
+	if err != nil {
+		return "", err
+	}
+	if len(all) == 0 {
+		return "", fmt.Errorf("latest container: %w", ErrNotFound)
+	}
+	return all[len(all)-1].ID, nil
+}
+
+// records reads every container's record, oldest first. One that vanished
+// meanwhile is left out; one that cannot be read is reported and left out.
+func (e *Engine) records() ([]*record, error) {
+	ids, err := e.containerIDs()
+	if err != nil {
+		return nil, err
+	}
+	var all []*record
+	for _, id := range ids {
+		r, err := e.loadRecord(id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			e.warn("%v", err)
+			continue
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b *record) int { return a.Created.Compare(b.Created) })
+	return all, nil
+}
+
+// open looks a container up and reads it.
+func (e *Engine) open(ctx context.Context, name string) (*record, *runState, error) {
+	id, err := e.Lookup(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := e.loadRecord(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := e.state(r)
+	return r, s, err
+}
+
+// openLocked is open with the container's lock held; the record is read under
+// the lock. A container that ended unseen is settled first.
+func (e *Engine) openLocked(ctx context.Context, name string) (*record, *runState, *state.Lock, error) {
+	id, err := e.Lookup(ctx, name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	l, err := e.lock(ctx, "container", id)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r, err := e.loadRecord(id)
+	if err != nil {
+		l.Release()
+		return nil, nil, nil, err
+	}
+	s, err := e.settle(ctx, r)
+	if err != nil {
+		l.Release()
+		return nil, nil, nil, err
+	}
+	return r, s, l, nil
+}
+
+// claimName reserves name for id. The run directory's claim comes first for
+// every container, so that of two claims one fails, wherever they are kept.
+func (e *Engine) claimName(r *record) error {
+	dirs := e.nameDirs()
+	if err := e.claimIn(dirs[0], r); err != nil {
+		return err
+	}
+	file := filepath.Join(dirs[1], r.Name)
+	if r.transient {
+		if id, err := os.Readlink(file); err == nil && id != r.ID && e.exists(id) {
+			os.Remove(filepath.Join(dirs[0], r.Name))
+			return nameTaken(r.Name, id)
+		}
+		return nil
+	}
+	if err := e.claimIn(dirs[1], r); err != nil {
+		os.Remove(filepath.Join(dirs[0], r.Name))
+		return err
+	}
+	return nil
+}
+
+func nameTaken(name, id string) error {
+	return hint(fmt.Errorf("the container name %q is already in use by %s: %w", name, id, ErrExists),
+		"remove that container (hull rm %s), or use --replace", name)
+}
+
+// claimIn makes the name's file, a symbolic link whose text is the ID: it
+// appears whole in one call and, as link(2) does, fails when the name is
+// there. A claim whose container is gone (its maker was killed) is taken over.
+func (e *Engine) claimIn(dir string, r *record) error {
+	file := filepath.Join(dir, r.Name)
+	for range 100 {
+		err := os.Symlink(r.ID, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = os.MkdirAll(dir, 0o700); err == nil {
+				err = os.Symlink(r.ID, file)
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("claim name %s: %w", r.Name, err)
+		}
+		owner, err := os.Readlink(file)
+		if err != nil {
+			continue // released this moment
+		}
+		if owner == r.ID {
+			return nil
+		}
+		if e.exists(owner) || e.claimFresh(owner) {
+			return nameTaken(r.Name, owner)
+		}
+		e.dropClaim(file, owner)
+	}
+	return fmt.Errorf("claim name %s: %w", r.Name, ErrExists)
+}
+
+// claimFresh says whether a claim's container may just be being created: its
+// lock is held.
+func (e *Engine) claimFresh(id string) bool {
+	l, ok, err := state.TryAcquire(filepath.Join(e.o.RunRoot, "locks", "container-"+id))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	if ok {
+		l.Release()
+	}
+	return !ok
+}
+
+// dropClaim removes the claim in file when it is still id's: the file is
+// moved aside first, so that a claim made meanwhile is not removed.
+func (e *Engine) dropClaim(file, id string) {
+	aside := filepath.Join(filepath.Dir(file), ".drop-"+id)
+	if os.Rename(file, aside) != nil {
+		return
+	}
+	if got, err := os.Readlink(aside); err == nil && got != id {
+		os.Symlink(got, file) // it was another's after all
+	}
+	os.Remove(aside)
+}
+
+// releaseName gives r's name free.
+func (e *Engine) releaseName(r *record) {
+	for _, dir := range e.nameDirs() {
+		file := filepath.Join(dir, r.Name)
+		if id, err := os.Readlink(file); err == nil && id == r.ID {
+			os.Remove(file)
+		}
+	}
+}

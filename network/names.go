@@ -1,0 +1,53 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// writeNames publishes a container's names on one network: a file with a line
+// of names and a line of addresses, read by the name servers at each query, so
+// that a name is known as soon as its container has its network.
+func (m *Manager) writeNames(r record, j Joined) error {
+	if !j.DNS {
+		return nil
+	}
+	dir, err := m.NamesDir()
+	if err != nil {
+		return err
+	}
+	names := []string{short(r.Container)}
+	for _, n := range append([]string{r.Name}, j.Aliases...) {
+		if n != "" && !strings.ContainsAny(n, " \n\t") {
+			names = append(names, strings.ToLower(n))
+		}
+	}
+	// The container's own name comes first: it is the answer to PTR.
+	if len(names) > 1 {
+		names[0], names[1] = names[1], names[0]
+	}
+	var addresses []string
+	for _, a := range j.Addresses {
+		addresses = append(addresses, a.Addr().String())
+	}
+	text := strings.Join(names, " ") + "\n" + strings.Join(addresses, " ") + "\n"
+	if err := writeVolatile(filepath.Join(dir, j.Network, r.Container), []byte(text)); err != nil {
+		return fmt.Errorf("publish the names of container %s: %w", short(r.Container), err)
+	}
+	return nil
+}
+
+func (m *Manager) removeNames(container, network string) {
+	dir, err := m.NamesDir()
+	if err != nil {
+		return
+	}
+	path := filepath.Join(dir, network, container)
+	if err := os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+		_ = os.Remove(filepath.Dir(path)) // when it was the last
+	}
+}

@@ -1,0 +1,264 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// testManager is a Manager whose host is a network namespace of its own; the
+// namespace ends with the test.
+func testManager(t testing.TB) *Manager {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	ctx := context.Background()
+	dir := t.TempDir()
+	outer, err := Open(dir+"/c", dir+"/r", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := outer.NewNamespace(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
+	m, err := Open(dir+"/networks", dir+"/run", Options{NetNS: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// inHost runs a command in the manager's host namespace.
+func (m *Manager) inHost(t testing.TB, command string) string {
+	t.Helper()
+	ns, err := m.netns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inNs(t, ns, command)
+}
+
+func tryNs(ns *os.File, command string) (string, error) {
+	var out []byte
+	err := inNamespace(ns, func() error {
+		var err error
+		out, err = exec.Command("sh", "-c", command).CombinedOutput()
+		return err
+	})
+	return string(out), err
+}
+
+func inNs(t testing.TB, ns *os.File, command string) string {
+	t.Helper()
+	out, err := tryNs(ns, command)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return out
+}
+
+// join sets up one container and returns its namespace.
+func joinNetwork(t testing.TB, m *Manager, o SetupOptions) (*os.File, Status) {
+	t.Helper()
+	ns, err := m.NewNamespace(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	o.Netns = ns
+	s, err := m.Setup(context.Background(), o)
+	if err != nil {
+		t.Fatalf("Setup(%s) = %v", o.ContainerID, err)
+	}
+	t.Cleanup(s.Close)
+	return ns, s
+}
+
+func TestSetupDefault(t *testing.T) {
+	m := testManager(t)
+	ns, s := joinNetwork(t, m, SetupOptions{ContainerID: "aaaa"})
+	if got, want := s.Networks[0].Addresses[0], netip.MustParsePrefix("10.88.0.2/16"); got != want {
+		t.Errorf("address = %v, want %v", got, want)
+	}
+	ns2, s2 := joinNetwork(t, m, SetupOptions{ContainerID: "bbbb"})
+	for _, ip := range []string{"10.88.0.1", s2.Networks[0].Addresses[0].Addr().String()} {
+		inNs(t, ns, "ping -c1 -W2 "+ip)
+	}
+	inNs(t, ns2, "ping -c1 -W2 10.88.0.2")
+	out := inNs(t, ns, "ip route; ip -6 addr show eth0; cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+	if !strings.Contains(out, "default via 10.88.0.1 dev eth0") || strings.Contains(out, "inet6") || !strings.HasSuffix(out, "1\n") {
+		t.Errorf("routes and IPv6 of the container:\n%s", out)
+	}
+	if rules := m.inHost(t, "nft list ruleset"); testing.Verbose() {
+		t.Log(rules)
+	}
+	if ok, err := lay(m); !ok || err != nil {
+		t.Errorf("laid() = %v, %v, want true", ok, err)
+	}
+	ctx := context.Background()
+	for range 2 {
+		if err := m.Teardown(ctx, TeardownOptions{ContainerID: "aaaa"}); err != nil {
+			t.Errorf("Teardown = %v", err)
+		}
+	}
+	left, _ := filepath.Glob(m.run + "/*/leases/hull/*")
+	if len(left) != 1 {
+		t.Errorf("leases after one of two teardowns = %v, want one", left)
+	}
+}
+
+func lay(m *Manager) (bool, error) {
+	h, err := m.host()
+	if err != nil {
+		return false, err
+	}
+	defer h.Close()
+	return h.filter.laid()
+}
+
+// outside joins a second host to the manager's by a veth: 192.0.2.1 is the
+// host, 192.0.2.2 the other machine.
+func outside(t testing.TB, m *Manager) *os.File {
+	t.Helper()
+	ns, err := m.NewNamespace(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	m.inHost(t, fmt.Sprintf("ip link add out0 type veth peer name out1 && ip link set out1 netns /proc/%d/fd/%d && ip addr add 192.0.2.1/24 dev out0 && ip link set out0 up", os.Getpid(), ns.Fd()))
+	inNs(t, ns, "ip addr add 192.0.2.2/24 dev out1 && ip link set out1 up")
+	return ns
+}
+
+// serve answers each TCP connection in ns with the client's address.
+func serve(t testing.TB, ns *os.File, port int) {
+	t.Helper()
+	var c *exec.Cmd
+	err := inNamespace(ns, func() error {
+		c = exec.Command("busybox", "nc", "-lk", "-p", fmt.Sprint(port), "-e", "busybox", "sh", "-c", "busybox netstat -tn | busybox grep ESTAB")
+		return c.Start()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	time.Sleep(100 * time.Millisecond)
+}
+
+func TestPublish(t *testing.T) {
+	m := testManager(t)
+	far := outside(t, m)
+	ports, err := ParsePorts([]string{"18080:80", "192.0.2.1:18081:80", "18090-18092:90-92/udp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, _ := joinNetwork(t, m, SetupOptions{ContainerID: "web", Ports: ports})
+	serve(t, ns, 80)
+	get := func(from *os.File, address string) string {
+		out, err := tryNs(from, "busybox nc -w 2 "+address+" </dev/null")
+		if err != nil {
+			t.Errorf("connect to %s: %v: %s", address, err, out)
+		}
+		return out
+	}
+	// The source address is kept, from outside and from the host itself.
+	for _, port := range []string{"18080", "18081"} {
+		if out := get(far, "192.0.2.1 "+port); !strings.Contains(out, " 192.0.2.2:") {
+			t.Errorf("client of port %s seen as %q, want 192.0.2.2", port, out)
+		}
+	}
+	host, _ := m.netns()
+	if out := get(host, "192.0.2.1 18080"); !strings.Contains(out, " 192.0.2.1:") {
+		t.Errorf("host's client seen as %q, want 192.0.2.1", out)
+	}
+	// Hairpin: the gateway's.
+	if out := get(ns, "192.0.2.1 18080"); !strings.Contains(out, " 10.88.0.1:") {
+		t.Errorf("hairpin client seen as %q, want 10.88.0.1", out)
+	}
+	// Direct routing to what is not published is dropped.
+	inNs(t, far, "ip route add 10.88.0.0/16 via 192.0.2.1")
+	if out, err := tryNs(far, "busybox nc -w 1 10.88.0.2 80 </dev/null"); err == nil && out != "" {
+		t.Errorf("unpublished address answers %q from outside", out)
+	}
+	// F46: flushed rules come back with the next command.
+	m.inHost(t, "nft flush ruleset")
+	joinNetwork(t, m, SetupOptions{ContainerID: "other"})
+	if out := get(far, "192.0.2.1 18080"); !strings.Contains(out, " 192.0.2.2:") {
+		t.Errorf("after a flush client seen as %q, want 192.0.2.2", out)
+	}
+	if err := m.Teardown(context.Background(), TeardownOptions{ContainerID: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	if out := m.inHost(t, "nft list map inet hull any4"); strings.Contains(out, "elements") {
+		t.Errorf("elements after Teardown:\n%s", out)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	m := testManager(t)
+	ports, _ := ParsePorts([]string{"18085:80"})
+	joinNetwork(t, m, SetupOptions{ContainerID: "first", ContainerName: "one", Ports: ports})
+	ns, err := m.NewNamespace(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	_, err = m.Setup(context.Background(), SetupOptions{ContainerID: "second", Netns: ns, Ports: ports})
+	if !errors.Is(err, ErrPort) || !strings.Contains(err.Error(), "one (first)") {
+		t.Errorf("Setup with a taken port = %v, want the holder's name", err)
+	}
+	if left, _ := filepath.Glob(m.run + "/*/leases/hull/10*"); len(left) != 1 {
+		t.Errorf("leases after a failed Setup = %v, want one", left)
+	}
+}
+
+func BenchmarkSetup(b *testing.B) {
+	m := testManager(b)
+	ctx := context.Background()
+	var namespace, setup, teardown time.Duration
+	one := func(i int, ports []PortMapping) {
+		t0 := time.Now()
+		ns, err := m.NewNamespace(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		t1 := time.Now()
+		id := fmt.Sprintf("c%d", i)
+		s, err := m.Setup(ctx, SetupOptions{ContainerID: id, Netns: ns, Ports: ports})
+		if err != nil {
+			b.Fatal(err)
+		}
+		t2 := time.Now()
+		if err := m.Teardown(ctx, TeardownOptions{ContainerID: id}); err != nil {
+			b.Fatal(err)
+		}
+		namespace += t1.Sub(t0)
+		setup += t2.Sub(t1)
+		teardown += time.Since(t2)
+		s.Close()
+		ns.Close()
+	}
+	one(-1, nil)
+	for name, ports := range map[string][]PortMapping{"plain": nil, "port": {{HostPort: 18099, ContainerPort: 80, Protocol: "tcp"}}} {
+		b.Run(name, func(b *testing.B) {
+			namespace, setup, teardown = 0, 0, 0
+			for i := range b.N {
+				one(i, ports)
+			}
+			b.ReportMetric(float64(namespace.Microseconds())/float64(b.N), "us-namespace")
+			b.ReportMetric(float64(setup.Microseconds())/float64(b.N), "us-setup")
+			b.ReportMetric(float64(teardown.Microseconds())/float64(b.N), "us-teardown")
+		})
+	}
+}

@@ -1,0 +1,62 @@
+package ociruntime
+
+import (
+	"os"
+
+	"hull/oci"
+	"hull/seccomp"
+)
+
+// CompileOptions are what Compile is told besides the configuration. The zero
+// value compiles a bundle as the specification says, for a host of which
+// nothing is known.
+type CompileOptions struct {
+	// Facts are what LookUp found on the host.
+	Facts Facts
+	// Rootfs are mounts that make the root file system, the first of them its
+	// root; they are mounted in the container's own mount namespace. nil takes
+	// root.path of the configuration.
+	Rootfs []oci.Mount
+	// RootfsTarget is an existing directory of the host that the root is
+	// attached to, inside the container's mount namespace only. Empty takes root.path.
+	RootfsTarget string
+	// CgroupProcs are cgroup.procs files that the process is written to.
+	CgroupProcs []string
+	// Cgroup is the directory of a cgroup of version 2 to be born in.
+	Cgroup *os.File
+	// UserNS is a user namespace with its maps written, for a configuration
+	// that asks for a new one.
+	UserNS *os.File
+	// Namespaces are open namespaces to join instead of what the configuration
+	// says for their type.
+	Namespaces []NamespaceFile
+	// Wait stops the plan before it executes the program until one byte comes
+	// from Control, and WaitHooks also before pivot_root.
+	Wait, WaitHooks bool
+	// Control is what Wait reads, a named pipe opened for reading and writing.
+	Control *os.File
+	// Seccomp is the compiled linux.seccomp; nil compiles it here. SeccompListener
+	// is the socket that gets a notifying filter's descriptor.
+	Seccomp         *seccomp.Program
+	SeccompListener *os.File
+	// Preserve are files that the program gets from descriptor 3 on.
+	Preserve []*os.File
+	// NoNewKeyring leaves the session keyring as it is.
+	NoNewKeyring bool
+	// NoPivot uses chroot where the root cannot be pivoted (an initial ramfs).
+	NoPivot bool
+	// ChownStdio gives standard input, output and error to the process's user.
+	// Only for pipes that were made for the container (RT-16).
+	ChownStdio bool
+	// Init makes the first process one that reaps and passes signals on; the
+	// program is its child.
+	Init bool
+	// Infra executes no program: the process holds the namespaces until SIGTERM or SIGINT.
+	Infra bool
+}
+
+// A NamespaceFile is an open namespace.
+type NamespaceFile struct {
+	Type oci.LinuxNamespaceType
+	File *os.File
+}
