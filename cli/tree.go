@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"slices"
+
+	"hull/command"
+)
+
+// tree is the table of all commands, in the order in which help lists them.
+func (s *session) tree() *command.Tree {
+	return &command.Tree{
+		Program: s.program,
+		Long:    "Run containers, pods and images without a daemon",
+		Nodes:   slices.Concat(s.containerNodes(), s.objectNodes(), s.imageNodes(), fullNodes, s.ociNodes(), s.innerNodes()),
+		Globals: s.globals.declare,
+		Handoff: s.handoff,
+		Stdout:  s.stdout,
+		Stderr:  s.stderr,
+	}
+}
+
+// containerNodes are the commands of a container's life: each at the top, as
+// people type it, and below "container".
+func (s *session) containerNodes() []command.Node {
+	top := []command.Node{
+		{Path: "attach", Short: "Attach to a running container", Build: s.attach},
+		{Path: "create", Short: "Create but do not start a container", Build: s.create},
+		{Path: "exec", Short: "Run a process in a running container", Build: s.exec},
+		{Path: "explain", Short: "Print the steps and system calls of a start without doing them", Build: s.explain},
+		{Path: "init", Short: "Initialize one or more containers", Build: s.init},
+		{Path: "kill", Short: "Kill one or more running containers with a specific signal", Build: s.kill},
+		{Path: "logs", Short: "Fetch the logs of one or more containers", Build: s.logs},
+		{Path: "pause", Short: "Pause all the processes in one or more containers", Build: s.pause},
+		{Path: "ps", Short: "List containers", Build: s.ps},
+		{Path: "rename", Short: "Rename an existing container", Build: s.rename},
+		{Path: "restart", Short: "Restart one or more containers", Build: s.restart},
+		{Path: "rm", Short: "Remove one or more containers", Build: s.rm},
+		{Path: "run", Short: "Run a command in a new container", Build: s.run},
+		{Path: "start", Short: "Start one or more containers", Build: s.start},
+		{Path: "stop", Short: "Stop one or more containers", Build: s.stop},
+		{Path: "unpause", Short: "Unpause the processes in one or more containers", Build: s.unpause},
+		{Path: "wait", Short: "Block on one or more containers", Build: s.wait},
+	}
+	all := slices.Concat(top, []command.Node{{Path: "container", Short: "Manage containers"}})
+	for _, n := range top {
+		if n.Path == "explain" {
+			continue
+		}
+		n.Path = "container " + n.Path
+		all = append(all, n)
+	}
+	for _, alias := range []string{"container ls", "container list"} {
+		all = append(all, command.Node{Path: alias, Short: "List containers", Build: s.ps, Hidden: alias == "container list"})
+	}
+	return all
+}
+
+// fullNodes are the commands that reach registries: hull-full has them.
+var fullNodes = []command.Node{
+	{Path: "login", Short: "Log in to a container registry", Elsewhere: true},
+	{Path: "logout", Short: "Log out of a container registry", Elsewhere: true},
+	{Path: "pull", Short: "Pull an image from a registry", Elsewhere: true},
+	{Path: "push", Short: "Push an image to a specified destination", Elsewhere: true},
+	{Path: "search", Short: "Search registry for image", Elsewhere: true},
+	{Path: "image pull", Short: "Pull an image from a registry", Elsewhere: true},
+	{Path: "image push", Short: "Push an image to a specified destination", Elsewhere: true},
+	{Path: "image search", Short: "Search registry for image", Elsewhere: true},
+}
+
+// innerNodes are what the engine calls itself by.
+func (s *session) innerNodes() []command.Node {
+	return []command.Node{
+		{Path: "internal-cleanup", Short: "Clean up after a container that has exited", Build: s.cleanup, Hidden: true},
+	}
+}
+
+// cleanup is what a monitor becomes when its container has exited.
+func (s *session) cleanup() *command.Command {
+	return &command.Command{
+		Usage: "ID",
+		Args:  command.Exactly(1),
+		Run: func(ctx context.Context, args []string) error {
+			e, err := s.open(ctx)
+			if err != nil {
+				return err
+			}
+			return e.Cleanup(ctx, args[0])
+		},
+	}
+}
