@@ -47,7 +47,7 @@ fuzz: ## every fuzz target for FUZZTIME
 	GO=$(GO) FUZZTIME=$(FUZZTIME) hack/fuzz
 
 bench: build ## side by side with the floor and the peers: medians and ratios
-	hack/bench
+	$(GO) run ./hack/bench
 
 PREFIX ?= /usr/local
 install: build ## to PREFIX (/usr/local)

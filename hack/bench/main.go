@@ -1,0 +1,292 @@
+// Bench runs Hull, the kernel's own floor and the peers that are installed in
+// turn, so that a noisy machine slows all alike, and prints medians and their
+// ratio to the first of each group.
+//
+//	make bench                     every group
+//	go run ./hack/bench start exec the named ones
+//
+// It works in a store of its own below a temporary directory, which it
+// removes.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A contender is one command of a group; the first of a group is what the
+// others are compared with.
+type contender struct {
+	name  string
+	argv  []string
+	times []time.Duration
+	fails int
+}
+
+// A group is measured together.
+type group struct {
+	name, about string
+	rounds      int
+	// limit is the greatest ratio of the second contender to the first, by the
+	// design's budget; 0 none.
+	limit float64
+	list  []*contender
+	// after runs once the group is done.
+	after func()
+}
+
+func main() {
+	b, err := setUp()
+	if err == nil {
+		err = b.run(os.Args[1:])
+		b.cleanUp()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// A bench is the place that everything is measured in.
+type bench struct {
+	dir, rootfs, bin string
+	undo             []func()
+}
+
+func (b *bench) cleanUp() {
+	for _, f := range slices.Backward(b.undo) {
+		f()
+	}
+	os.RemoveAll(b.dir)
+}
+
+// setUp makes a root file system of busybox, the floor, and a store with an
+// image of the same files.
+func setUp() (*bench, error) {
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("needs root: the floor and the peers make namespaces and mounts")
+	}
+	bin, err := filepath.Abs("bin")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "hull-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{dir: dir, rootfs: filepath.Join(dir, "rootfs"), bin: bin}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	go func() { <-stop; b.cleanUp(); os.Exit(130) }()
+	steps := [][]string{
+		{"sh", "-c", "cd " + b.rootfs + " && cp /bin/busybox bin/ && for a in sh true sleep ls cat echo id; do ln -s busybox bin/$a; done && echo root:x:0:0::/:/bin/sh > etc/passwd"},
+		{"cc", "-O2", "-o", filepath.Join(dir, "floor"), "hack/floor.c"},
+		{"tar", "-C", b.rootfs, "-cf", filepath.Join(dir, "rootfs.tar"), "."},
+	}
+	for _, d := range []string{"bin", "proc", "sys", "dev", "etc", "tmp", "run"} {
+		if err := os.MkdirAll(filepath.Join(b.rootfs, d), 0o755); err != nil {
+			return b, err
+		}
+	}
+	for _, s := range steps {
+		if out, err := exec.Command(s[0], s[1:]...).CombinedOutput(); err != nil {
+			return b, fmt.Errorf("%s: %w: %s", s[0], err, out)
+		}
+	}
+	if out, err := b.command(b.hull("import", "--change", "CMD [\"/bin/sh\"]", filepath.Join(dir, "rootfs.tar"), "localhost/bench:1")).CombinedOutput(); err != nil {
+		return b, fmt.Errorf("import the image: %w: %s", err, out)
+	}
+	return b, nil
+}
+
+func (b *bench) command(argv []string) *exec.Cmd { return exec.Command(argv[0], argv[1:]...) }
+
+// hull is a command line of the binary under test on the bench's own store.
+func (b *bench) hull(args ...string) []string {
+	return append([]string{filepath.Join(b.bin, "hull"), "--root", filepath.Join(b.dir, "root"), "--runroot", filepath.Join(b.dir, "run")}, args...)
+}
+
+func (b *bench) run(names []string) error {
+	groups := []func() (*group, error){b.version, b.start, b.bridge, b.bundle, b.exec, b.ps}
+	for _, make := range groups {
+		g, err := make()
+		if err != nil {
+			return err
+		}
+		if g == nil || len(names) > 0 && !slices.Contains(names, g.name) {
+			continue
+		}
+		g.measure()
+		g.print()
+		if g.after != nil {
+			g.after()
+		}
+	}
+	return nil
+}
+
+// measure runs the group's commands in turn, one round to warm up.
+func (g *group) measure() {
+	for round := range g.rounds + 1 {
+		for _, c := range g.list {
+			cmd := exec.Command(c.argv[0], c.argv[1:]...)
+			begin := time.Now()
+			err := cmd.Run()
+			took := time.Since(begin)
+			if err != nil {
+				c.fails++
+			}
+			if round > 0 {
+				c.times = append(c.times, took)
+			}
+		}
+	}
+}
+
+func (c *contender) at(share float64) time.Duration {
+	t := slices.Clone(c.times)
+	sort.Slice(t, func(i, j int) bool { return t[i] < t[j] })
+	return t[int(share*float64(len(t)-1))]
+}
+
+func (g *group) print() {
+	fmt.Printf("%s: %s (median of %d)\n", g.name, g.about, g.rounds)
+	base := g.list[0].at(0.5)
+	for i, c := range g.list {
+		m := c.at(0.5)
+		note := ""
+		if c.fails > 0 {
+			note = fmt.Sprintf("   %d of %d FAILED", c.fails, g.rounds+1)
+		}
+		if i == 1 && g.limit > 0 {
+			note += fmt.Sprintf("   budget %.1f", g.limit)
+		}
+		fmt.Printf("  %-28s %8.2f ms  min %8.2f  p90 %8.2f   x %6.2f%s\n", c.name, ms(m), ms(c.at(0)), ms(c.at(0.9)), float64(m)/float64(base), note)
+	}
+	fmt.Println()
+}
+
+func ms(d time.Duration) float64 { return float64(d) / 1e6 }
+
+// installed returns the path of a program, empty when it is not there.
+func installed(name string) string {
+	p, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	return p
+}
+
+func (g *group) add(name string, argv ...string) {
+	g.list = append(g.list, &contender{name: name, argv: argv})
+}
+
+// addPeer adds a program that may be missing.
+func (g *group) addPeer(name, program string, args ...string) {
+	if p := installed(program); p != "" {
+		g.add(name, append([]string{p}, args...)...)
+	}
+}
+
+func (b *bench) version() (*group, error) {
+	src := filepath.Join(b.dir, "empty.go")
+	if err := os.WriteFile(src, []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
+		return nil, err
+	}
+	empty := filepath.Join(b.dir, "empty")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", empty, src)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the empty program: %w: %s", err, out)
+	}
+	g := &group{name: "version", about: "start of the program", rounds: 60}
+	g.add("an empty Go program", empty)
+	g.add("hull version", b.hull("version")...)
+	g.addPeer("podman version", "podman", "version")
+	return g, nil
+}
+
+func (b *bench) start() (*group, error) {
+	g := &group{name: "start", about: "a container without a network, to its end", rounds: 60, limit: 2}
+	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
+	g.add("hull run --network none", b.hull("run", "--rm", "--network", "none", "localhost/bench:1", "true")...)
+	g.addPeer("podman run --network none", "podman", "--root", filepath.Join(b.dir, "podman"), "run", "--rm", "--network", "none", "--rootfs", b.rootfs, "true")
+	return g, nil
+}
+
+func (b *bench) bridge() (*group, error) {
+	g := &group{name: "bridge", about: "a container on the default bridge, to its end", rounds: 60, limit: 3}
+	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
+	g.add("hull run", b.hull("run", "--rm", "localhost/bench:1", "true")...)
+	return g, nil
+}
+
+// bundle compares OCI runtimes on one bundle.
+func (b *bench) bundle() (*group, error) {
+	dir := filepath.Join(b.dir, "bundle")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(b.rootfs, filepath.Join(dir, "rootfs")); err != nil {
+		return nil, err
+	}
+	runtime := filepath.Join(b.dir, "hull-runtime")
+	if err := os.Symlink(filepath.Join(b.bin, "hull"), runtime); err != nil {
+		return nil, err
+	}
+	spec := exec.Command(runtime, "spec")
+	spec.Dir = dir
+	if out, err := spec.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("write the bundle's config.json: %w: %s", err, out)
+	}
+	edit := `s/"terminal": true/"terminal": false/; s/"sh"/"true"/`
+	if out, err := exec.Command("sed", "-i", edit, filepath.Join(dir, "config.json")).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("edit the bundle's config.json: %w: %s", err, out)
+	}
+	g := &group{name: "bundle", about: "an OCI bundle by its runtime, to its end", rounds: 40}
+	run := func(name string) []string {
+		return []string{"--root", filepath.Join(b.dir, "oci-"+name), "run", "--bundle", dir, "bench"}
+	}
+	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
+	g.add("hull-runtime run", append([]string{runtime}, run("hull")...)...)
+	g.addPeer("crun run", "crun", run("crun")...)
+	g.addPeer("runc run", "runc", run("runc")...)
+	return g, nil
+}
+
+func (b *bench) exec() (*group, error) {
+	if out, err := b.command(b.hull("run", "-d", "--name", "target", "localhost/bench:1", "sleep", "1000")).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("start the container to exec in: %w: %s", err, out)
+	}
+	out, err := b.command(b.hull("inspect", "--format", "{{.State.Pid}}", "target")).Output()
+	if err != nil {
+		return nil, fmt.Errorf("inspect the container: %w", err)
+	}
+	remove := func() { b.command(b.hull("rm", "-f", "-t", "0", "target")).Run() }
+	b.undo = append(b.undo, remove)
+	g := &group{name: "exec", about: "one more program in a running container", rounds: 60, limit: 2, after: remove}
+	g.add("nsenter", "nsenter", "-t", strings.TrimSpace(string(out)), "-m", "-u", "-i", "-n", "-p", "/bin/true")
+	g.add("hull exec", b.hull("exec", "target", "true")...)
+	return g, nil
+}
+
+func (b *bench) ps() (*group, error) {
+	for i := range 100 {
+		if out, err := b.command(b.hull("create", "--name", fmt.Sprint("c", i), "localhost/bench:1", "true")).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("create a container: %w: %s", err, out)
+		}
+	}
+	g := &group{name: "ps", about: "100 containers listed", rounds: 60}
+	g.add("an empty Go program", filepath.Join(b.dir, "empty"))
+	g.add("hull ps -a", b.hull("ps", "-a")...)
+	g.after = func() { b.command(b.hull("rm", "-af")).Run() }
+	return g, nil
+}
