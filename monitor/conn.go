@@ -3,9 +3,9 @@ package monitor
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 )
@@ -32,26 +32,26 @@ func Dial(dir string, flags Flags) (*Conn, error) {
 	// descriptor makes it short.
 	d, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("attach: %w", err)
+		return nil, &stepError{"attach", err}
 	}
 	defer d.Close()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("attach: %w", err)
+		return nil, &stepError{"attach", err}
 	}
-	name := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), AttachSocket)
+	name := "/proc/self/fd/" + strconv.Itoa(int(d.Fd())) + "/" + AttachSocket
 	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: name}); err != nil {
 		syscall.Close(fd)
 		if err == syscall.ECONNREFUSED || err == syscall.ENOENT {
 			return nil, ErrNoMonitor
 		}
-		return nil, fmt.Errorf("attach: %w", err)
+		return nil, &stepError{"attach", err}
 	}
 	syscall.SetNonblock(fd, true)
 	c := newConn(os.NewFile(uintptr(fd), "attach"))
 	if err := c.write(FrameHello, []byte{byte(flags)}); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("attach: %w", err)
+		return nil, &stepError{"attach", err}
 	}
 	return c, nil
 }
@@ -123,7 +123,7 @@ func (c *Conn) Copy(stdout, stderr io.Writer, lost func(n int64)) (code int, err
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return 0, fmt.Errorf("attach: monitor is gone: %w", err)
+			return 0, &stepError{"attach: monitor is gone", err}
 		}
 		switch t {
 		case FrameStdout:

@@ -114,12 +114,14 @@ func (s *server) start() (started bool, err error) {
 	return true, nil
 }
 
+// A stepError is fmt.Errorf("step: %w") without fmt, which the monitor's binary does not link.
 type stepError struct {
 	step  string
 	cause error
 }
 
 func (e *stepError) Error() string { return e.step + ": " + e.cause.Error() }
+func (e *stepError) Unwrap() error { return e.cause }
 
 func readConfig() (*Config, error) {
 	defer unix.Close(configFD)

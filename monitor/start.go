@@ -3,7 +3,6 @@ package monitor
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -39,7 +38,7 @@ type Session struct {
 // A ReportError is a plan that failed; the plan knows what the bytes mean.
 type ReportError struct{ Report []byte }
 
-func (e *ReportError) Error() string { return fmt.Sprintf("start container: plan report %x", e.Report) }
+func (e *ReportError) Error() string { return "start container: plan report " + strconv.Quote(string(e.Report)) }
 
 // Start starts a monitor, which starts the plan, and returns when the
 // program runs (with Config.Wait: when its process exists). When it fails,
@@ -62,20 +61,20 @@ func Start(o StartOptions) (*Session, error) {
 		return nil, errors.New("start monitor: its configuration does not fit a pipe")
 	}
 	if _, err := configW.Write(encoded); err != nil {
-		return nil, fmt.Errorf("start monitor: %w", err)
+		return nil, &stepError{"start monitor", err}
 	}
 	configW.Close()
 
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("start monitor: %w", err)
+		return nil, &stepError{"start monitor", err}
 	}
 	defer null.Close()
 	theirs := null
 	var conn *Conn
 	if o.Attach {
 		if conn, theirs, err = socketPair(); err != nil {
-			return nil, fmt.Errorf("start monitor: %w", err)
+			return nil, &stepError{"start monitor", err}
 		}
 		defer theirs.Close()
 	}
@@ -89,7 +88,7 @@ func Start(o StartOptions) (*Session, error) {
 	})
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("start monitor: %w", err)
+		return nil, &stepError{"start monitor", err}
 	}
 	syncW.Close()
 	pid, err := awaitStart(syncR)
@@ -118,7 +117,7 @@ func awaitStart(r io.Reader) (pid int, err error) {
 	case n > 1 && msg[0] == syncFailed:
 		return 0, &ReportError{msg[1:]}
 	case n > 1 && msg[0] == syncError:
-		return 0, fmt.Errorf("start monitor: %s", msg[1:])
+		return 0, errors.New("start monitor: " + string(msg[1:]))
 	case n > 9 && msg[0] == syncCreated: // the program failed right after the process was made
 		return 0, &ReportError{msg[10:]}
 	}
@@ -131,7 +130,7 @@ type pipes []*os.File
 func (p *pipes) make() (r, w *os.File, err error) {
 	r, w, err = os.Pipe()
 	if err != nil {
-		return nil, nil, fmt.Errorf("start monitor: %w", err)
+		return nil, nil, &stepError{"start monitor", err}
 	}
 	*p = append(*p, r, w)
 	return r, w, nil
@@ -165,13 +164,13 @@ type Exit struct {
 func ReadExit(dir string) (Exit, error) {
 	data, err := os.ReadFile(filepath.Join(dir, ExitFile))
 	if err != nil {
-		return Exit{}, fmt.Errorf("read exit record: %w", err)
+		return Exit{}, &stepError{"read exit record", err}
 	}
 	code, when, ok := strings.Cut(strings.TrimSuffix(string(data), "\n"), " ")
 	n, err1 := strconv.Atoi(code)
 	t, err2 := strconv.ParseInt(when, 10, 64)
 	if !ok || err1 != nil || err2 != nil {
-		return Exit{}, fmt.Errorf("read exit record: %q is not one", data)
+		return Exit{}, errors.New("read exit record: " + strconv.Quote(string(data)) + " is not one")
 	}
 	return Exit{Code: n, UnixNano: t}, nil
 }
