@@ -38,7 +38,9 @@ type Session struct {
 // A ReportError is a plan that failed; the plan knows what the bytes mean.
 type ReportError struct{ Report []byte }
 
-func (e *ReportError) Error() string { return "start container: plan report " + strconv.Quote(string(e.Report)) }
+func (e *ReportError) Error() string {
+	return "start container: plan report " + strconv.Quote(string(e.Report))
+}
 
 // Start starts a monitor, which starts the plan, and returns when the
 // program runs (with Config.Wait: when its process exists). When it fails,
