@@ -53,7 +53,7 @@ func (s *Store) Writer(ctx context.Context, want oci.Digest, size int64) (*Write
 		}
 		w.lock = lock
 		if _, err := s.Stat(want); err == nil {
-			w.unlock()
+			w.lock.Remove()
 			return nil, fmt.Errorf("store blob %s: %w", want, fs.ErrExist)
 		}
 	}

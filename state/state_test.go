@@ -1,0 +1,213 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// STO-03: a shorter content over a longer one leaves nothing of that, and no
+// reader ever sees a part.
+func TestSTO03WriteFileReplacesWhole(t *testing.T) {
+	dir := t.TempDir()
+	contents := [][]byte{[]byte(strings.Repeat("long", 5000)), []byte("short"), {}, []byte("x")}
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	if err := WriteFile(dir, "f", contents[0], 0o600, false); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				got, err := ReadFile(filepath.Join(dir, "f"))
+				if err != nil {
+					t.Errorf("ReadFile: %v", err)
+					return
+				}
+				whole := false
+				for _, c := range contents {
+					whole = whole || string(c) == string(got)
+				}
+				if !whole {
+					t.Errorf("a reader saw %d bytes that nobody wrote", len(got))
+					return
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		if err := WriteFile(dir, "f", contents[i%len(contents)], 0o640, i%50 == 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	readers.Wait()
+	fi, err := os.Stat(filepath.Join(dir, "f"))
+	if err != nil || fi.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v, want 0640 whatever the umask", fi.Mode(), err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".tmp-*")); len(left) > 0 {
+		t.Errorf("temporary files left: %v", left)
+	}
+}
+
+func TestClaimOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "name")
+	var wins, losses int
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			err := Claim(path, fmt.Appendf(nil, "%d", i), false)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				wins++
+			case errors.Is(err, ErrExist):
+				losses++
+			default:
+				t.Errorf("Claim: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if wins != 1 || losses != 19 {
+		t.Errorf("%d won, %d lost, want 1 and 19", wins, losses)
+	}
+}
+
+func TestLockExcludesGoroutines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sub", "lock")
+	counter := 0
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20 {
+				l, err := Acquire(context.Background(), path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				counter++
+				// The object, and with it the lock, goes now and then.
+				if counter%7 == 0 {
+					l.Remove()
+				} else {
+					l.Release()
+				}
+			}
+		})
+	}
+	all.Wait()
+	if counter != 160 {
+		t.Errorf("counter %d, want 160", counter)
+	}
+}
+
+func TestLockEndsWithContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	l, err := Acquire(context.Background(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := Acquire(ctx, path); !errors.Is(err, ErrLocked) {
+		t.Errorf("Acquire of a held lock = %v, want ErrLocked", err)
+	}
+	if _, ok, err := TryAcquire(path); ok || err != nil {
+		t.Errorf("TryAcquire of a held lock = %v, %v", ok, err)
+	}
+	if s, err := AcquireShared(ctx, filepath.Join(t.TempDir(), "other")); err != nil && !errors.Is(err, ErrLocked) {
+		t.Error(err)
+	} else {
+		s.Release()
+	}
+}
+
+func TestIntentsOfTheDead(t *testing.T) {
+	set := OpenIntents(filepath.Join(t.TempDir(), "intents"), false)
+	mine, err := set.Begin("pull", map[string]string{"name": "busybox"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := set.Pending(); err != nil || len(p) != 0 {
+		t.Errorf("Pending = %v, %v: the intent of a living process", p, err)
+	}
+	// The same intent of a process that has ended.
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	owner, err := IdentifyProcess(cmd.Process.Pid)
+	if err != nil {
+		t.Skip("the process ended before it was looked at")
+	}
+	cmd.Wait()
+	mine.Owner = owner
+	if err := mine.Update(map[string]string{"name": "alpine"}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := set.Pending()
+	if err != nil || len(p) != 1 {
+		t.Fatalf("Pending = %v, %v, want one", p, err)
+	}
+	var payload map[string]string
+	if err := p[0].Decode(&payload); err != nil || payload["name"] != "alpine" {
+		t.Errorf("payload %v, %v", payload, err)
+	}
+	if err := p[0].Done(); err != nil {
+		t.Error(err)
+	}
+	if p, _ := set.Pending(); len(p) != 0 {
+		t.Errorf("Pending after Done = %v", p)
+	}
+}
+
+func TestProcessIdentity(t *testing.T) {
+	self := Self()
+	if !self.Alive() {
+		t.Error("this process is not alive")
+	}
+	self.Start++
+	if self.Alive() || (ProcessID{}).Alive() {
+		t.Error("another process's number counts as this one")
+	}
+	if len(BootID()) != 36 {
+		t.Errorf("BootID() = %q", BootID())
+	}
+}
+
+func TestCleanTemp(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, ".tmp-4194999-1")
+	alive := filepath.Join(dir, fmt.Sprintf(".tmp-%d-1", os.Getpid()))
+	for _, f := range []string{dead, alive, filepath.Join(dir, "kept")} {
+		if err := os.WriteFile(f, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := CleanTemp(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("a dead writer's file is left")
+	}
+	if _, err := os.Stat(alive); err != nil {
+		t.Error("a living writer's file is gone")
+	}
+}
