@@ -70,11 +70,14 @@ var (
 // A HintError is an error that the user can cure.
 type HintError struct {
 	Err  error
-	Hint string
+	Text string
 }
 
 func (e *HintError) Error() string { return e.Err.Error() }
 func (e *HintError) Unwrap() error { return e.Err }
+
+// Hint is the cure.
+func (e *HintError) Hint() string { return e.Text }
 
 func hint(err error, format string, args ...any) error {
 	return &HintError{err, fmt.Sprintf(format, args...)}
