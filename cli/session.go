@@ -11,6 +11,7 @@ import (
 
 	"hull/command"
 	"hull/engine"
+	"hull/front"
 )
 
 // session is one invocation of the program.
@@ -168,8 +169,15 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 		}
 		s.stdout = f
 	}
+	if err := front.Enter(ctx); err != nil {
+		return nil, err
+	}
+	root, runRoot, err := front.Directories(g.root, g.runRoot)
+	if err != nil {
+		return nil, err
+	}
 	e, err := engine.Open(ctx, engine.Options{
-		Root: g.root, RunRoot: g.runRoot,
+		Root: root, RunRoot: runRoot, Rootless: front.InUserNamespace(),
 		StorageDriver: g.storageDriver, StorageOpts: g.storageOpts,
 		CgroupManager: g.cgroupManager,
 		Runtime:       g.runtime,

@@ -11,6 +11,30 @@ import (
 	"hull/userns"
 )
 
+// Directories returns the absolute paths of the store and of the run
+// directory: those of the flags --root and --runroot, or the defaults.
+func Directories(rootFlag, runRootFlag string) (root, runRoot string, err error) {
+	if root, err = directory(rootFlag, Root); err != nil {
+		return "", "", err
+	}
+	runRoot, err = directory(runRootFlag, RunRoot)
+	return root, runRoot, err
+}
+
+func directory(flag string, standard func() (string, error)) (string, error) {
+	if flag == "" {
+		return standard()
+	}
+	dir, err := filepath.Abs(flag)
+	if err != nil {
+		return "", fmt.Errorf("use directory %s: %w", flag, err)
+	}
+	return dir, nil
+}
+
+// InUserNamespace reports that this process is root of a user namespace only.
+func InUserNamespace() bool { return !userns.Initial() }
+
 // Root returns the default directory of images and containers: /var/lib/hull
 // for root, $XDG_DATA_HOME/hull for a user.
 func Root() (string, error) {
