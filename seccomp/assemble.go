@@ -30,7 +30,9 @@ func (a *assembler) emit(code uint16, k uint32, t, f uint8) label {
 	return label(len(a.p))
 }
 
-func (a *assembler) load(off uint32) label { return a.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, off, 0, 0) }
+func (a *assembler) load(off uint32) label {
+	return a.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, off, 0, 0)
+}
 
 func (a *assembler) and(k uint32) label { return a.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, k, 0, 0) }
 
