@@ -1,0 +1,183 @@
+package ociruntime
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+	"hull/plan"
+)
+
+// Compile turns a container's configuration into the plan of its start.
+// warnings say what is done with less than was asked.
+func Compile(spec *oci.Spec, o CompileOptions) (p *plan.Plan, warnings []string, err error) {
+	if err := Validate(spec); err != nil {
+		return nil, nil, err
+	}
+	c := newCompiler(spec, o)
+	for _, phase := range []func() error{
+		c.begin,         // cgroups and namespaces of others: while this process is still the host's
+		c.fork,          // into the new namespaces; the parent's half ends here
+		c.hide,          // from the new pid namespace's owner, before anything of the container is touched
+		c.prepareMounts, // no mount of what follows may reach the host
+		c.mountRoot,     // attached at once: only an attached mount takes others on it
+		c.mounts,        // in the configuration's order, each may lie in the one before
+		c.devices,       // into the /dev that was just mounted
+		c.maskPaths,     // over what was mounted
+		c.names,         // host name, sysctls: by the host's /proc, which is gone later
+		c.hooks,         // the parent's hooks see the mounts, from outside
+		c.openLabels,    // files of the host's /proc that are written much later
+		c.pivot,         // the host's files are gone after this
+		c.terminal,      // of the container's own devpts
+		c.limits,        // what raising wants a capability for
+		c.created,       // everything is there but the program: wait to be started
+		c.descriptors,   // so that nothing of the host can be a working directory (CVE-2024-21626)
+		c.credentials,   // the last privileges go
+		c.execute,
+	} {
+		if err := phase(); err != nil {
+			return nil, nil, err
+		}
+	}
+	p, err = c.b.Plan()
+	return p, c.warnings, err
+}
+
+// A compiler is one Compile under way.
+type compiler struct {
+	b        *plan.Builder
+	spec     *oci.Spec
+	o        CompileOptions
+	warnings []string
+
+	process *oci.Process
+	linux   *oci.Linux
+	newNS   int              // CLONE_NEW… to be made
+	join    []namespaceToken // to be joined
+	userNS  bool             // the container has one of its own or joins one
+	root    plan.FD          // the container's root
+	dev     bool             // /dev is a mount of the container's own
+	control plan.FD
+	userFD  plan.FD // CompileOptions.UserNS
+	cgroup  plan.FD // CompileOptions.Cgroup
+	notify  plan.FD // CompileOptions.SeccompListener
+	keep    []plan.FD
+	labels  []label
+	// inherited counts the files that the plan is started with.
+	inherited int
+}
+
+// A namespaceToken is a namespace to join.
+type namespaceToken struct {
+	kind oci.LinuxNamespaceType
+	flag int
+	path string  // of the host, or
+	fd   plan.FD // an inherited descriptor
+}
+
+// A label is an opened attribute file and what is written to it.
+type label struct {
+	file plan.FD
+	text string
+}
+
+func newCompiler(spec *oci.Spec, o CompileOptions) *compiler {
+	c := &compiler{b: plan.NewBuilder(), spec: spec, o: o, process: spec.Process, linux: spec.Linux}
+	if c.process == nil {
+		c.process = &oci.Process{}
+	}
+	if c.linux == nil {
+		c.linux = &oci.Linux{}
+	}
+	if o.Facts.LastCapability == 0 {
+		c.o.Facts.LastCapability = 40
+	}
+	return c
+}
+
+func (c *compiler) warn(format string, args ...any) {
+	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+}
+
+// inherit declares a file that whoever launches the plan passes on.
+func (c *compiler) inherit(name string, f *os.File) plan.FD {
+	c.inherited++
+	return c.b.Inherit(name, f)
+}
+
+// wait stops until the parent writes a byte.
+func (c *compiler) wait() {
+	c.b.Created()
+	c.b.Read(c.control, 1)
+}
+
+// begin is what must happen before the process is in a namespace of its own.
+func (c *compiler) begin() error {
+	c.b.Phase("begin")
+	c.b.Cloexec(plan.ReportFD)
+	if c.o.Wait || c.o.WaitHooks {
+		c.control = c.inherit("control", c.o.Control)
+	}
+	if c.o.Cgroup != nil {
+		c.cgroup = c.inherit("cgroup", c.o.Cgroup)
+	}
+	if c.o.UserNS != nil {
+		c.userFD = c.inherit("user namespace", c.o.UserNS)
+	}
+	if c.o.SeccompListener != nil {
+		c.notify = c.inherit("seccomp listener", c.o.SeccompListener)
+	}
+	if err := c.namespaces(); err != nil {
+		return err
+	}
+	for i, f := range c.o.Preserve {
+		c.keep = append(c.keep, c.inherit(fmt.Sprintf("preserved %d", i), f))
+	}
+	c.joinCgroups()
+	c.joinNamespaces()
+	return c.timeOffsets()
+}
+
+// joinCgroups makes the process, and so its child, a member. It is done from
+// the host's side of the cgroup namespace.
+func (c *compiler) joinCgroups() {
+	if len(c.o.CgroupProcs) == 0 {
+		return
+	}
+	c.b.Phase("cgroups")
+	for _, p := range c.o.CgroupProcs {
+		c.b.Subject("enter " + p)
+		c.b.WriteFile(plan.CWD, p, "0")
+	}
+	c.b.Subject("")
+}
+
+// hide keeps the processes of the container from looking into this one.
+func (c *compiler) hide() error {
+	c.b.Phase("hide")
+	c.b.Prctl(unix.PR_SET_DUMPABLE, 0)
+	c.b.Umask(0)
+	if !c.o.NoNewKeyring {
+		// The caller's session keyring may hold its secrets.
+		c.b.JoinSessionKeyring("_ses."+c.spec.Hostname).Accept(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
+	}
+	return nil
+}
+
+func (c *compiler) hooks() error {
+	if c.o.WaitHooks {
+		c.b.Phase("wait for hooks")
+		c.wait()
+	}
+	return nil
+}
+
+func (c *compiler) created() error {
+	if c.o.Wait {
+		c.b.Phase("created: wait for start")
+		c.wait()
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package ociruntime
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+	"hull/plan"
+)
+
+// inRoot is how every path below the container's root is resolved: the root is
+// the root of every link, and the kernel's magic links lead nowhere.
+const inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+
+const openPath = unix.O_PATH | unix.O_CLOEXEC
+
+// mounts mounts what the configuration lists.
+func (c *compiler) mounts() error {
+	c.b.Phase("mounts")
+	for _, m := range c.spec.Mounts {
+		if err := c.mount(m); err != nil {
+			return err
+		}
+	}
+	if cwd := path.Clean("/" + c.process.Cwd); cwd != "/" {
+		c.b.Subject("make the working directory " + cwd)
+		c.b.Close(c.target(cwd, Directory, inRoot))
+	}
+	c.b.Subject("")
+	return nil
+}
+
+// mount mounts one entry on its destination below the root.
+func (c *compiler) mount(m oci.Mount) error {
+	o, err := parseMount(m)
+	if err != nil {
+		return err
+	}
+	dst := path.Clean("/" + m.Destination)
+	if dst == "/dev" && !(o.bind && m.Source == "/dev") {
+		c.dev = true
+	}
+	c.b.Subject("mount " + describe(m) + " on " + dst)
+	switch {
+	case m.Type == "cgroup" || m.Type == "cgroup2" && !o.bind:
+		return c.mountCgroup(dst, o)
+	case o.bind:
+		return c.bind(m, dst, o)
+	}
+	resolve := uint64(inRoot)
+	if m.Type == "proc" || m.Type == "sysfs" {
+		// An image whose /proc is a link would have what is masked elsewhere
+		// (CVE-2019-19921).
+		resolve |= unix.RESOLVE_NO_SYMLINKS
+	}
+	target := c.target(dst, Directory, resolve)
+	if m.Type != "proc" && m.Type != "sysfs" {
+		c.notKernels(target, dst)
+	}
+	fs := c.fsopen(m.Type, m.Source, o.data)
+	mnt := c.b.Fsmount(fs, o.set)
+	c.attach(mnt, target, o)
+	return nil
+}
+
+func describe(m oci.Mount) string {
+	if isBind(m) {
+		return m.Source
+	}
+	return m.Type
+}
+
+// bind mounts a directory or file of the host.
+func (c *compiler) bind(m oci.Mount, dst string, o mountOptions) error {
+	kind := c.o.Facts.Paths[m.Source]
+	if kind == Absent {
+		return fmt.Errorf("mount %s on %s: %w", m.Source, dst, unix.ENOENT)
+	}
+	if kind == Unknown {
+		kind = Directory
+	}
+	flags := uint(unix.OPEN_TREE_CLONE)
+	if o.recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	tree, _ := c.b.OpenTree(plan.CWD, m.Source, flags)
+	if o.idmap {
+		if c.userFD == 0 {
+			return fmt.Errorf("mount %s on %s: idmap needs a user namespace made by the caller", m.Source, dst)
+		}
+		c.b.MountSetattr(tree, plan.MountAttr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: c.userFD, Recursive: o.ridmap})
+	}
+	if o.set|o.clear != 0 {
+		c.b.MountSetattr(tree, plan.MountAttr{Set: o.set, Clear: o.clear})
+	}
+	target := c.target(dst, kind, inRoot)
+	c.notKernels(target, dst)
+	c.attach(tree, target, o)
+	return nil
+}
+
+// attach puts a detached mount on target and closes both.
+func (c *compiler) attach(mnt, target plan.FD, o mountOptions) {
+	if o.recSet|o.recClear != 0 {
+		c.b.MountSetattr(mnt, plan.MountAttr{Set: o.recSet, Clear: o.recClear, Recursive: true})
+	}
+	c.b.MoveMount(mnt, target)
+	propagation := o.propagation
+	if propagation == 0 && o.bind {
+		propagation = unix.MS_PRIVATE | unix.MS_REC
+	}
+	if propagation != 0 {
+		c.b.MountSetattr(mnt, plan.MountAttr{Propagation: propagation &^ unix.MS_REC, Recursive: propagation&unix.MS_REC != 0})
+	}
+	c.b.Close(target)
+	c.b.Close(mnt)
+}
+
+// notKernels fails the plan when a destination that is not said to lie in
+// /proc or /sys leads there by a link.
+func (c *compiler) notKernels(target plan.FD, dst string) {
+	proc, sys := below(dst, "/proc"), below(dst, "/sys")
+	if proc || sys {
+		return
+	}
+	c.b.Fstatfs(target)
+	c.b.Deny(0, 0xffffffff, unix.PROC_SUPER_MAGIC, unix.ELOOP)
+	c.b.Deny(0, 0xffffffff, unix.SYSFS_MAGIC, unix.ELOOP)
+}
+
+func below(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+// target opens a destination below the root, making what is missing of it.
+func (c *compiler) target(dst string, kind Kind, resolve uint64) plan.FD {
+	flags := uint64(openPath)
+	if kind == Directory {
+		flags |= unix.O_DIRECTORY
+	}
+	t, open := c.b.Openat2(c.root, dst, flags, resolve)
+	open.Accept(unix.ENOENT)
+	parts := strings.Split(strings.Trim(dst, "/"), "/")
+	for i, name := range parts {
+		// The part above exists by now; opened in the root it cannot lead out
+		// of it, and a single name below it is not followed.
+		above, _ := c.b.Openat2(c.root, "/"+path.Join(parts[:i]...), openPath|unix.O_DIRECTORY, resolve)
+		if i == len(parts)-1 && kind != Directory {
+			c.b.Mknodat(above, name, unix.S_IFREG|0o644, 0).Accept(unix.EEXIST)
+		} else {
+			c.b.Mkdirat(above, name, 0o755).Accept(unix.EEXIST)
+		}
+		c.b.Close(above)
+	}
+	c.b.Openat2Again(t, c.root, dst, flags, resolve)
+	open.SkipOnSuccess()
+	return t
+}
+
+// mountCgroup shows the container its cgroups: version 2 as it is, version 1
+// as a directory of its hierarchies.
+func (c *compiler) mountCgroup(dst string, o mountOptions) error {
+	own := c.newNS&unix.CLONE_NEWCGROUP != 0
+	for _, n := range c.join {
+		own = own || n.kind == oci.CgroupNamespace
+	}
+	hierarchies := c.o.Facts.Cgroups
+	if len(hierarchies) == 1 && hierarchies[0].Dir == "" {
+		target := c.target(dst, Directory, inRoot)
+		c.attach(c.cgroupTree(hierarchies[0], own, o), target, o)
+		return nil
+	}
+	if len(hierarchies) == 0 {
+		return nil // the host has none
+	}
+	target := c.target(dst, Directory, inRoot)
+	fs := c.fsopen("tmpfs", "cgroup", []string{"mode=755"})
+	dir := c.b.Fsmount(fs, o.set&^unix.MOUNT_ATTR_RDONLY)
+	c.b.MoveMount(dir, target)
+	c.b.Close(target)
+	for _, h := range hierarchies {
+		c.b.Subject("mount cgroup " + h.Dir + " on " + dst + "/" + h.Dir)
+		c.b.Mkdirat(dir, h.Dir, 0o755)
+		t, _ := c.b.Openat2(dir, h.Dir, openPath|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+		c.attach(c.cgroupTree(h, own, o), t, o)
+		for _, alias := range h.Options {
+			if strings.Contains(h.Dir, ",") && alias != h.Dir && !strings.Contains(alias, "=") {
+				c.b.Symlinkat(h.Dir, dir, alias)
+			}
+		}
+	}
+	c.b.MountSetattr(dir, plan.MountAttr{Set: o.set & unix.MOUNT_ATTR_RDONLY})
+	c.b.Close(dir)
+	return nil
+}
+
+// cgroupTree is one hierarchy: a mount of its own in a cgroup namespace, else
+// the container's directory of the host's mount.
+func (c *compiler) cgroupTree(h CgroupMount, own bool, o mountOptions) plan.FD {
+	if own {
+		fstype := "cgroup2"
+		if h.Options != nil {
+			fstype = "cgroup"
+		}
+		var data []string
+		for _, opt := range h.Options {
+			if strings.HasPrefix(opt, "name=") {
+				data = append(data, "none")
+			}
+			data = append(data, opt)
+		}
+		return c.b.Fsmount(c.fsopen(fstype, fstype, data), o.set)
+	}
+	dir := path.Join("/sys/fs/cgroup", h.Dir)
+	group := path.Join(dir, h.Path)
+	for _, p := range c.o.CgroupProcs {
+		if below(p, dir) {
+			group = path.Dir(p)
+		}
+	}
+	tree, _ := c.b.OpenTree(plan.CWD, group, unix.OPEN_TREE_CLONE)
+	c.b.MountSetattr(tree, plan.MountAttr{Set: o.set, Clear: o.clear})
+	return tree
+}

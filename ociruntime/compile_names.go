@@ -1,0 +1,127 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hull/plan"
+)
+
+// names sets host name, domain name and sysctls.
+func (c *compiler) names() error {
+	if c.spec.Hostname == "" && c.spec.Domainname == "" && len(c.linux.Sysctl) == 0 {
+		return nil
+	}
+	c.b.Phase("names")
+	if c.spec.Hostname != "" {
+		c.b.Sethostname(c.spec.Hostname)
+	}
+	if c.spec.Domainname != "" {
+		c.b.Setdomainname(c.spec.Domainname)
+	}
+	keys := make([]string, 0, len(c.linux.Sysctl))
+	for k := range c.linux.Sysctl {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		c.b.Subject("set sysctl " + k)
+		c.b.WriteFile(plan.CWD, "/proc/sys/"+sysctlPath(k), c.linux.Sysctl[k])
+	}
+	c.b.Subject("")
+	return nil
+}
+
+// sysctlPath turns a name with dots into a path; in a name with slashes the
+// dots are an interface's.
+func sysctlPath(key string) string {
+	if strings.Contains(key, "/") {
+		return key
+	}
+	return strings.ReplaceAll(key, ".", "/")
+}
+
+// openLabels opens what is written after the host's /proc is gone, and sets
+// what can be set now.
+func (c *compiler) openLabels() error {
+	p := c.process
+	if adj := p.OOMScoreAdj; adj != nil {
+		c.b.Phase("oom score")
+		f, _ := c.b.Openat(plan.CWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC)
+		c.b.Write(f, strconv.Itoa(*adj)).Accept(unix.EACCES) // lowering it is the privileged's
+		c.b.Close(f)
+	}
+	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
+		if !c.o.Facts.AppArmor {
+			return fmt.Errorf("set AppArmor profile %s: AppArmor is not active on this host", p.ApparmorProfile)
+		}
+		c.openLabel("/proc/self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+	}
+	if p.SelinuxLabel != "" {
+		if !c.o.Facts.SELinux {
+			return fmt.Errorf("set SELinux label %s: SELinux is not active on this host", p.SelinuxLabel)
+		}
+		c.openLabel("/proc/self/attr/exec", p.SelinuxLabel)
+	}
+	return nil
+}
+
+func (c *compiler) openLabel(file, text string) {
+	c.b.Phase("label")
+	f, _ := c.b.Openat(plan.CWD, file, unix.O_WRONLY|unix.O_CLOEXEC)
+	c.labels = append(c.labels, label{f, text})
+}
+
+// rlimitNumbers by the names of the runtime specification.
+var rlimitNumbers = map[string]int{
+	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+	"RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
+	"RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}
+
+// limits sets resource limits and how the process is scheduled.
+func (c *compiler) limits() error {
+	p := c.process
+	c.b.Phase("limits")
+	for _, l := range p.Rlimits {
+		n, ok := rlimitNumbers[l.Type]
+		if !ok {
+			return fmt.Errorf("rlimit %q is not known", l.Type)
+		}
+		soft, hard := l.Soft, l.Hard
+		if most, ok := c.o.Facts.HardLimits[n]; ok && hard > most {
+			c.warn("%s of %d is more than this process may set: %d", l.Type, hard, most)
+			hard = most
+			soft = min(soft, hard)
+		}
+		c.b.Subject("limit " + l.Type)
+		c.b.Setrlimit(n, soft, hard)
+	}
+	c.b.Subject("")
+	if d := c.linux.Personality; d != nil {
+		persona := uint64(0)
+		switch d.Domain {
+		case "LINUX":
+		case "LINUX32":
+			persona = 8
+		default:
+			return fmt.Errorf("personality %q is not known", d.Domain)
+		}
+		if len(d.Flags) > 0 {
+			return errors.New("personality: flags are not supported by the specification's runtimes")
+		}
+		c.b.Personality(persona)
+	}
+	if err := c.ioPriority(); err != nil {
+		return err
+	}
+	if err := c.scheduler(); err != nil {
+		return err
+	}
+	return c.memoryPolicy()
+}

@@ -1,0 +1,199 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+	"hull/plan"
+)
+
+// maxConfigString is the longest value that fsconfig takes, without its zero.
+const maxConfigString = 255
+
+// prepareMounts cuts the new mount namespace off: what is mounted here does
+// not reach the host, what is mounted there still arrives.
+func (c *compiler) prepareMounts() error {
+	if c.newNS&unix.CLONE_NEWNS == 0 {
+		return errors.New("compile container: without a mount namespace of its own it would change the host's mounts")
+	}
+	c.b.Phase("root file system")
+	c.b.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	return nil
+}
+
+// mountRoot mounts the root file system and attaches it.
+func (c *compiler) mountRoot() error {
+	target := c.o.RootfsTarget
+	if target == "" && c.spec.Root != nil {
+		target = c.spec.Root.Path
+	}
+	if target == "" {
+		return errors.New("compile container: root.path is empty")
+	}
+	mounts := c.o.Rootfs
+	if mounts == nil {
+		mounts = []oci.Mount{{Type: "bind", Source: c.spec.Root.Path, Options: []string{"rbind"}}}
+	}
+	c.b.Subject("mount the root file system")
+	root, attached, err := c.rootMount(mounts[0], target)
+	if err != nil {
+		return err
+	}
+	if !attached {
+		c.b.MoveMountPath(root, target)
+	}
+	c.b.MountSetattr(root, plan.MountAttr{Propagation: unix.MS_PRIVATE, Recursive: true})
+	c.root = root
+	for _, m := range mounts[1:] {
+		if err := c.mount(m); err != nil {
+			return err
+		}
+	}
+	c.b.Subject("")
+	return nil
+}
+
+// rootMount returns the root's mount; attached says that it is on target already.
+func (c *compiler) rootMount(m oci.Mount, target string) (root plan.FD, attached bool, err error) {
+	o, err := parseMount(m)
+	if err != nil {
+		return 0, false, err
+	}
+	switch {
+	case o.bind:
+		flags := uint(unix.OPEN_TREE_CLONE)
+		if o.recursive {
+			flags |= unix.AT_RECURSIVE
+		}
+		root, _ = c.b.OpenTree(plan.CWD, m.Source, flags)
+		if o.set|o.clear != 0 {
+			c.b.MountSetattr(root, plan.MountAttr{Set: o.set, Clear: o.clear})
+		}
+		return root, false, nil
+	case m.Type == "overlay":
+		return c.overlay(o, target)
+	}
+	fs := c.fsopen(m.Type, m.Source, o.data)
+	return c.b.Fsmount(fs, o.set), false, nil
+}
+
+// fsopen configures and makes a file system.
+func (c *compiler) fsopen(fstype, source string, data []string) plan.FD {
+	fs := c.b.Fsopen(fstype)
+	if source != "" {
+		c.b.FsconfigString(fs, "source", source)
+	}
+	for _, d := range data {
+		c.fsconfig(fs, d)
+	}
+	c.b.FsconfigCreate(fs)
+	return fs
+}
+
+func (c *compiler) fsconfig(fs plan.FD, option string) {
+	if key, value, ok := strings.Cut(option, "="); ok {
+		c.b.FsconfigString(fs, key, value)
+	} else {
+		c.b.FsconfigFlag(fs, option)
+	}
+}
+
+// overlay mounts layers. The kernel takes them one by one where it has
+// lowerdir+, else as one string when that is short, else by mount(2) with
+// names relative to a directory above all of them.
+func (c *compiler) overlay(o mountOptions, target string) (root plan.FD, attached bool, err error) {
+	var lower []string
+	var rest []string
+	for _, d := range o.data {
+		if v, ok := strings.CutPrefix(d, "lowerdir="); ok {
+			lower = strings.Split(v, ":")
+			continue
+		}
+		if _, v, ok := strings.Cut(d, "="); ok && len(v) > maxConfigString {
+			return 0, false, fmt.Errorf("mount overlay: %s is longer than the %d bytes the kernel takes", d, maxConfigString)
+		}
+		rest = append(rest, d)
+	}
+	if len(lower) == 0 {
+		return 0, false, errors.New("mount overlay: no lowerdir")
+	}
+	long := 0
+	for _, l := range lower {
+		long = max(long, len(l))
+	}
+	joined := strings.Join(lower, ":")
+	if len(joined) > maxConfigString && (!c.o.Facts.OverlayAppend || long > maxConfigString) {
+		return c.overlayByMount(lower, rest, o.set, target)
+	}
+	fs := c.b.Fsopen("overlay")
+	c.b.FsconfigString(fs, "source", "overlay")
+	if c.o.Facts.OverlayAppend && long <= maxConfigString {
+		for _, l := range lower {
+			c.b.FsconfigString(fs, "lowerdir+", l)
+		}
+	} else {
+		c.b.FsconfigString(fs, "lowerdir", joined)
+	}
+	for _, d := range rest {
+		c.fsconfig(fs, d)
+	}
+	c.b.FsconfigCreate(fs)
+	return c.b.Fsmount(fs, o.set), false, nil
+}
+
+// overlayByMount uses mount(2), whose data is at most a page: the directory
+// that all layers lie in becomes the working directory and is left out.
+func (c *compiler) overlayByMount(lower, rest []string, attr uint64, target string) (plan.FD, bool, error) {
+	dir := lower[0][:strings.LastIndexByte(lower[0], '/')+1]
+	for _, l := range lower {
+		for !strings.HasPrefix(l, dir) {
+			dir = dir[:strings.LastIndexByte(strings.TrimSuffix(dir, "/"), '/')+1]
+		}
+	}
+	short := make([]string, len(lower))
+	for i, l := range lower {
+		short[i] = strings.TrimPrefix(l, dir)
+	}
+	data := strings.Join(append([]string{"lowerdir=" + strings.Join(short, ":")}, rest...), ",")
+	if len(data) >= 4096 {
+		return 0, false, fmt.Errorf("mount overlay: %d layers need %d bytes of options, of which this kernel takes 4095", len(lower), len(data))
+	}
+	c.b.Chdir(dir)
+	c.b.Mount("overlay", target, "overlay", 0, data)
+	c.b.Chdir("/")
+	root, _ := c.b.Openat(plan.CWD, target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	if attr != 0 {
+		c.b.MountSetattr(root, plan.MountAttr{Set: attr})
+	}
+	return root, true, nil
+}
+
+// pivot leaves the host's files for the container's.
+func (c *compiler) pivot() error {
+	c.b.Phase("pivot")
+	if c.spec.Root != nil && c.spec.Root.Readonly {
+		c.b.Subject("make the root read-only")
+		c.b.MountSetattr(c.root, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY})
+		c.b.Subject("")
+	}
+	c.b.Fchdir(c.root)
+	if c.o.NoPivot {
+		c.b.Chroot(".")
+	} else {
+		c.b.PivotRoot(".", ".")
+		c.b.Umount2(".", unix.MNT_DETACH)
+	}
+	c.b.Chdir("/")
+	if p := c.linux.RootfsPropagation; p != "" {
+		flags, ok := propagationFlags(p)
+		if !ok {
+			return fmt.Errorf("rootfsPropagation %q is not known", p)
+		}
+		c.b.MountSetattr(c.root, plan.MountAttr{Propagation: flags &^ unix.MS_REC, Recursive: flags&unix.MS_REC != 0})
+	}
+	return nil
+}
