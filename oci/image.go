@@ -232,6 +232,10 @@ func DecodeImage(data []byte) (*Image, error) {
 	return c, nil
 }
 
+// Decode decodes small JSON from outside into v, as strictly as manifests are:
+// at most MaxManifestSize bytes, one value, no key twice. what is for errors.
+func Decode(what string, data []byte, v any) error { return decode(what, data, v) }
+
 func decode(what string, data []byte, v any) error {
 	if int64(len(data)) > MaxManifestSize {
 		return fmt.Errorf("read %s: %d bytes are more than %d", what, len(data), MaxManifestSize)

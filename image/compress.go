@@ -1,0 +1,148 @@
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+	"github.com/ulikunitz/xz"
+)
+
+// A Compression of a layer or an archive.
+type Compression string
+
+// The kinds of compression that are read; Gzip and Zstd are also written.
+const (
+	Uncompressed Compression = ""
+	Gzip         Compression = "gzip"
+	Zstd         Compression = "zstd"
+	Xz           Compression = "xz"
+	Bzip2        Compression = "bzip2"
+)
+
+// magics are how compressed files begin.
+var magics = []struct {
+	c     Compression
+	begin []byte
+}{
+	{Gzip, []byte{0x1f, 0x8b}},
+	{Zstd, []byte{0x28, 0xb5, 0x2f, 0xfd}},
+	{Xz, []byte{0xfd, '7', 'z', 'X', 'Z', 0}},
+	{Bzip2, []byte("BZh")},
+}
+
+// maxWindow bounds the memory that a zstd or xz stream may ask for.
+const maxWindow = 128 << 20
+
+// DetectCompression tells the compression of what begins with begin, of which
+// six bytes suffice. A zstd stream may begin with skippable frames
+// (zstd:chunked has them at the end only).
+func DetectCompression(begin []byte) Compression {
+	for _, m := range magics {
+		if bytes.HasPrefix(begin, m.begin) {
+			return m.c
+		}
+	}
+	if len(begin) >= 4 && begin[0]&0xf0 == 0x50 && bytes.Equal(begin[1:4], []byte{0x2a, 0x4d, 0x18}) {
+		return Zstd
+	}
+	return Uncompressed
+}
+
+// Decompress returns what r holds uncompressed, and how it was compressed.
+// Closing it does not close r.
+func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
+	b := bufio.NewReaderSize(r, 256<<10)
+	begin, err := b.Peek(6)
+	if err != nil && err != io.EOF {
+		return nil, "", err
+	}
+	c := DetectCompression(begin)
+	switch c {
+	case Gzip:
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, c, fmt.Errorf("decompress gzip: %w", err)
+		}
+		return z, c, nil
+	case Zstd:
+		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, c, fmt.Errorf("decompress zstd: %w", err)
+		}
+		return z.IOReadCloser(), c, nil
+	case Xz:
+		z, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(b)
+		if err != nil {
+			return nil, c, fmt.Errorf("decompress xz: %w", err)
+		}
+		return io.NopCloser(z), c, nil
+	case Bzip2:
+		return io.NopCloser(bzip2.NewReader(b)), c, nil
+	}
+	return io.NopCloser(b), c, nil
+}
+
+// Compress returns a writer that compresses to w. Its Close flushes and does
+// not close w. The zero level is the usual one.
+func Compress(w io.Writer, c Compression, level int) (io.WriteCloser, error) {
+	switch c {
+	case Uncompressed:
+		return nopWriteCloser{w}, nil
+	case Gzip:
+		if level == 0 {
+			level = gzip.DefaultCompression
+		}
+		z, err := pgzip.NewWriterLevel(w, level)
+		if err != nil {
+			return nil, fmt.Errorf("compress gzip: %w", err)
+		}
+		if err := z.SetConcurrency(1<<20, max(runtime.GOMAXPROCS(0), 1)); err != nil {
+			return nil, fmt.Errorf("compress gzip: %w", err)
+		}
+		return z, nil
+	case Zstd:
+		l := zstd.SpeedDefault
+		if level != 0 {
+			l = zstd.EncoderLevelFromZstd(level)
+		}
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(l))
+	}
+	return nil, errors.New("compress " + string(c) + ": this kind is only read")
+}
+
+type nopWriteCloser struct{ io.Writer }
+
+func (nopWriteCloser) Close() error { return nil }
+
+// layerTypes are the media types of layers by compression, of OCI and docker.
+var layerTypes = map[Compression][2]string{
+	Uncompressed: {"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"},
+	Gzip:         {"application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"},
+	Zstd:         {"application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"},
+}
+
+// LayerType is the media type of a layer that is compressed so.
+func LayerType(c Compression, docker bool) string {
+	if docker {
+		return layerTypes[c][1]
+	}
+	return layerTypes[c][0]
+}
+
+// LayerCompression is the inverse of LayerType.
+func LayerCompression(mediaType string) (c Compression, ok bool) {
+	for c, t := range layerTypes {
+		if mediaType == t[0] || mediaType == t[1] {
+			return c, true
+		}
+	}
+	return "", false
+}
