@@ -42,7 +42,9 @@
 // step marked as the fork leaves two processes: the parent writes the child's
 // pid (8 bytes) to the report pipe and exits; the child goes on. With
 // CLONE_PARENT the child's parent is whoever started the image. A step that
-// fails writes {step, errno}, two words, and ends the process with status 255.
+// fails writes {step with bit 32 set, errno}, two words, and ends the process
+// with status 255. A plan that waits says {all ones, 0}. The parent's message
+// may come after the child's, so that each tells by its first word what it is.
 // The pipe is close-on-exec, so its end of file means that the program runs.
 //
 // Start does the same by a raw clone of the calling program, without an

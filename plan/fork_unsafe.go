@@ -173,7 +173,7 @@ reap:
 		}
 	}
 report:
-	c.buf[0], c.buf[1] = uintptr(i), uintptr(errno)
+	c.buf[0], c.buf[1] = uintptr(i)|failureBit, uintptr(errno)
 	syscall.RawSyscall6(syscall.SYS_WRITE, c.result[slotReport], c.result[slotScratch], 16, 0, 0, 0)
 exit:
 	for {

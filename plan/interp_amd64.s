@@ -77,6 +77,7 @@ failed:
 	CMPW	70(BX), AX
 	JEQ	accepted
 report:
+	BTSQ	$32, R15	// failureBit: not a pid
 	MOVQ	R15, (256*8)(R12)
 	MOVQ	AX, (257*8)(R12)
 	MOVQ	$1, AX	// write

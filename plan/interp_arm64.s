@@ -79,6 +79,7 @@ failed:
 	CMP	R9, R0
 	BEQ	accepted
 report:
+	ORR	$(1<<32), R21, R21	// failureBit: not a pid
 	MOVD	R21, (256*8)(R20)
 	MOVD	R0, (257*8)(R20)
 	MOVD	(255*8)(R20), R0

@@ -70,14 +70,20 @@ func Launch(p *Plan, o LaunchOptions) (*Process, error) {
 func (o LaunchOptions) follow(p *Plan, helper int, r *os.File) (*Process, error) {
 	var report []byte
 	buf := make([]byte, 64)
-	end := false
-	for !end {
-		n, err := r.Read(buf)
+	var (
+		pid   int
+		waits bool
+	)
+	for !(o.UntilCreated && pid != 0 && waits) {
+		n, end := r.Read(buf)
 		report = append(report, buf[:n]...)
-		end = err != nil || o.UntilCreated && len(report) == 24
+		if end != nil {
+			break
+		}
+		pid, waits, _ = decode(p, report)
 	}
 	status := wait(helper)
-	pid, err := DecodeReport(p, report)
+	pid, waits, err := decode(p, report)
 	if err == nil && pid == 0 {
 		err = ErrNoReport
 		if status.Signaled() {
@@ -91,7 +97,7 @@ func (o LaunchOptions) follow(p *Plan, helper int, r *os.File) (*Process, error)
 		}
 		return nil, err
 	}
-	if o.UntilCreated && len(report) == 24 {
+	if o.UntilCreated && waits {
 		return &Process{Pid: pid, Report: r}, nil
 	}
 	r.Close()

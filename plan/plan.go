@@ -101,8 +101,12 @@ func (p *Plan) Subject(i int) string { return p.steps[i].subject }
 // Call returns the name of the system call of step i.
 func (p *Plan) Call(i int) string { return callName(p.steps[i].nr) }
 
-// Created is the step number of a report that says that the plan waits.
-const created = ^uint64(0)
+// First words of a report's messages of two words; a smaller one is the pid,
+// which is a message of its own.
+const (
+	failureBit = 1 << 32    // and the number of the step that failed; its errno follows
+	created    = ^uint64(0) // the plan waits
+)
 
 // A StepError is a plan that failed at one step.
 type StepError struct {
@@ -129,29 +133,40 @@ var ErrReport = errors.New("malformed report")
 
 // DecodeReport reads what a plan wrote on its report pipe: pid is 0 when
 // the plan failed before its fork. err is a *StepError, ErrReport or nil.
+//
+// The fork's two halves write without waiting for each other, so that a step
+// that fails at once may be reported before the pid.
 func DecodeReport(p *Plan, report []byte) (pid int, err error) {
-	word := func() uint64 {
-		w := binary.NativeEndian.Uint64(report)
+	pid, _, err = decode(p, report)
+	return pid, err
+}
+
+// decode is DecodeReport; waits says that the plan reported to wait.
+func decode(p *Plan, report []byte) (pid int, waits bool, err error) {
+	for len(report) >= 8 {
+		first := binary.NativeEndian.Uint64(report)
 		report = report[8:]
-		return w
-	}
-	if len(report)%16 == 8 {
-		pid = int(word())
-	}
-	for len(report) >= 16 {
-		step, errno := word(), word()
-		if step == created {
+		if first < failureBit && pid == 0 {
+			pid = int(first)
 			continue
 		}
-		if step >= uint64(p.Len()) {
-			return pid, ErrReport
+		step := first &^ failureBit
+		switch {
+		case first < failureBit || len(report) < 8:
+			return pid, waits, ErrReport
+		case first == created:
+			waits = true
+		case step >= uint64(p.Len()):
+			return pid, waits, ErrReport
+		case err == nil:
+			err = p.stepError(int(step), unix.Errno(binary.NativeEndian.Uint64(report)))
 		}
-		return pid, p.stepError(int(step), unix.Errno(errno))
+		report = report[8:]
 	}
 	if len(report) != 0 {
-		return pid, ErrReport
+		return pid, waits, ErrReport
 	}
-	return pid, nil
+	return pid, waits, err
 }
 
 func (p *Plan) stepError(i int, errno unix.Errno) *StepError {

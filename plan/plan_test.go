@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
@@ -146,9 +147,49 @@ func TestString(t *testing.T) {
 
 func TestDecodeReport(t *testing.T) {
 	p := mustPlan(t, busy("sh"))
-	for _, bad := range [][]byte{{1}, make([]byte, 9), bytes.Repeat([]byte{1}, 16)} {
+	words := func(w ...uint64) (out []byte) {
+		for _, x := range w {
+			out = binary.NativeEndian.AppendUint64(out, x)
+		}
+		return out
+	}
+	for _, bad := range [][]byte{{1}, make([]byte, 9), words(1, 1), words(7, failureBit|1), words(failureBit|999, 2)} {
 		if _, err := DecodeReport(p, bad); !errors.Is(err, ErrReport) {
 			t.Errorf("DecodeReport(%x) = %v, want ErrReport", bad, err)
 		}
 	}
+	// The two halves of the fork report in any order.
+	failed := uint64(failureBit | 2)
+	for _, c := range []struct {
+		report []byte
+		pid    int
+		failed bool
+	}{
+		{nil, 0, false},
+		{words(7), 7, false},
+		{words(7, created, 0), 7, false},
+		{words(created, 0, 7), 7, false},
+		{words(failed, 2), 0, true},
+		{words(7, failed, 2), 7, true},
+		{words(failed, 2, 7), 7, true},
+		{words(created, 0, 7, failed, 2), 7, true},
+		{words(7, created, 0, created, 0, failed, 2), 7, true},
+	} {
+		pid, err := DecodeReport(p, c.report)
+		var step *StepError
+		if pid != c.pid || errors.As(err, &step) != c.failed || c.failed && (step.Step != 2 || step.Errno != unix.ENOENT) {
+			t.Errorf("DecodeReport(%x) = %d, %v, want pid %d, failure %v", c.report, pid, err, c.pid, c.failed)
+		}
+	}
+}
+
+func FuzzDecodeReport(f *testing.F) {
+	p := mustPlan(f, busy("sh"))
+	f.Add(bytes.Repeat([]byte{0xff}, 16))
+	f.Add(make([]byte, 24))
+	f.Fuzz(func(t *testing.T, report []byte) {
+		if pid, err := DecodeReport(p, report); pid < 0 || pid >= failureBit || len(report)%8 != 0 && err == nil {
+			t.Errorf("DecodeReport(%x) = %d, %v", report, pid, err)
+		}
+	})
 }
