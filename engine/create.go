@@ -15,12 +15,11 @@ import (
 
 	"hull/image"
 	"hull/snapshot"
-	"hull/state"
 )
 
 // Create makes a container without starting it, and returns its ID.
 func (e *Engine) Create(ctx context.Context, o CreateOptions) (string, error) {
-	r, l, err := e.create(ctx, o)
+	r, l, err := e.create(ctx, o, false)
 	if err != nil {
 		return "", err
 	}
@@ -28,12 +27,16 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (string, error) {
 	return r.ID, nil
 }
 
-// create is Create; the container's lock is held when it returns.
-func (e *Engine) create(ctx context.Context, o CreateOptions) (*record, *state.Lock, error) {
+// create is Create; the container's lock is held when it returns. starting
+// says that a start follows at once.
+func (e *Engine) create(ctx context.Context, o CreateOptions, starting bool) (*record, *lock, error) {
 	if err := o.validate(); err != nil {
 		return nil, nil, err
 	}
-	r := &record{Version: recordVersion, ID: newID(), Name: o.Name, Created: time.Now(), Options: o}
+	if err := e.Recover(ctx); err != nil {
+		e.warn("%v", err)
+	}
+	r := &record{Version: recordVersion, ID: newID(), Name: o.Name, Created: time.Now(), Options: o, starting: starting}
 	r.Options.Env = resolveEnv(o)
 	r.transient = o.AutoRemove || e.o.TransientStore
 	r.dir = e.containerDir(r.ID)
@@ -70,19 +73,12 @@ func (e *Engine) create(ctx context.Context, o CreateOptions) (*record, *state.L
 	return r, l, nil
 }
 
-// build makes what a container is on the disk. The record comes first, marked
-// incomplete: should this process be killed, the next command finds the record
-// with nobody holding the lock, and removes what there is.
+// build makes what a container is on the disk. Should this process be killed,
+// the next command finds the lock's file with nobody holding it, and removes
+// what there is: everything bears the container's ID. Volumes do not, so they
+// are in a record marked incomplete before they are made.
 func (e *Engine) build(ctx context.Context, r *record) error {
 	if err := e.makeDirs(r); err != nil {
-		return err
-	}
-	r.Incomplete = true
-	durable := r.transient
-	r.transient = true // not synced: it is removed or written again
-	err := e.saveRecord(r)
-	r.transient = durable
-	if err != nil {
 		return err
 	}
 	if err := e.claim(r); err != nil {
@@ -100,9 +96,15 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 	if err := e.settleUser(ctx, r); err != nil {
 		return err
 	}
-	// The spec is made once now, so that what is wrong is said at create.
-	if _, err := newSpec(r, e.dryFacts(r)); err != nil {
-		return err
+	if !r.starting {
+		// The spec is made once now, so that what is wrong is said at create.
+		f, err := e.dryFacts(r)
+		if err != nil {
+			return err
+		}
+		if _, err := newSpec(r, f); err != nil {
+			return err
+		}
 	}
 	r.Incomplete = false
 	return e.saveRecord(r)
@@ -281,17 +283,17 @@ func (e *Engine) prepareRootfs(ctx context.Context, r *record) error {
 		return err
 	}
 	if o.Rootfs != "" {
-		return e.makeOverlay(r, "rootfs")
+		return e.makeOverlay(r)
 	}
 	size, err := storageSize(o.StorageOpts)
 	if err != nil {
 		return err
 	}
-	_, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
+	r.made, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
 	if errors.Is(err, fs.ErrNotExist) {
 		// A layer is missing: it can be made again of the image's blobs.
 		if err = e.restoreLayers(ctx, r.ImageID); err == nil {
-			_, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
+			r.made, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
 		}
 	}
 	return err

@@ -55,7 +55,6 @@ import (
 	"hull/image"
 	"hull/network"
 	"hull/snapshot"
-	"hull/state"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -114,8 +113,8 @@ type Options struct {
 	Rootless bool
 	// TransientStore keeps every container in the run directory.
 	TransientStore bool
-	HooksDirs      []string
-	CDIDirs        []string
+	// Hooks are directories of OCI hooks, CDIDirs of device descriptions.
+	Hooks, CDIDirs []string
 }
 
 // Defaults stand in for what CreateOptions leave out; a zero field is the
@@ -291,20 +290,4 @@ func (e *Engine) containerDir(id string) string { return filepath.Join(e.o.Root,
 func (e *Engine) containerRun(id string) string { return filepath.Join(e.o.RunRoot, "containers", id) }
 func (e *Engine) nameDirs() [2]string {
 	return [2]string{filepath.Join(e.o.RunRoot, "container-names"), filepath.Join(e.o.Root, "container-names")}
-}
-
-// lock takes the exclusive lock of an object.
-func (e *Engine) lock(ctx context.Context, kind, name string) (*state.Lock, error) {
-	dir := filepath.Join(e.o.RunRoot, "locks")
-	l, err := state.Acquire(ctx, filepath.Join(dir, kind+"-"+name))
-	if errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("lock %s %s: %w", kind, name, err)
-		}
-		l, err = state.Acquire(ctx, filepath.Join(dir, kind+"-"+name))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lock %s %s: %w", kind, name, err)
-	}
-	return l, nil
 }

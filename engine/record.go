@@ -50,6 +50,10 @@ type record struct {
 	// dir is where the record lies; transient says that it is below RUN.
 	dir       string
 	transient bool
+	// starting says that Run creates it.
+	starting bool
+	// made is what Prepare returned, when it was this process that called it.
+	made []oci.Mount
 }
 
 const recordVersion = 1
@@ -68,9 +72,9 @@ type runState struct {
 	OOMKilled    bool      `json:",omitempty"`
 	Error        string    `json:",omitempty"`
 
-	Cgroup   string                    `json:",omitempty"`
-	Networks map[string]network.Status `json:",omitempty"`
-	Ports    []PortMapping             `json:",omitempty"`
+	Cgroup   string           `json:",omitempty"`
+	Networks []network.Joined `json:",omitempty"`
+	Ports    []PortMapping    `json:",omitempty"`
 	// Restarts counts those by policy; Stopped says that a user ended it, so
 	// that the policy does not begin it again.
 	Restarts uint   `json:",omitempty"`
@@ -330,7 +334,7 @@ func (e *Engine) open(ctx context.Context, name string) (*record, *runState, err
 
 // openLocked is open with the container's lock held; the record is read under
 // the lock. A container that ended unseen is settled first.
-func (e *Engine) openLocked(ctx context.Context, name string) (*record, *runState, *state.Lock, error) {
+func (e *Engine) openLocked(ctx context.Context, name string) (*record, *runState, *lock, error) {
 	id, err := e.Lookup(ctx, name)
 	if err != nil {
 		return nil, nil, nil, err
@@ -415,14 +419,15 @@ func (e *Engine) claimIn(dir string, r *record) error {
 // claimFresh says whether a claim's container may just be being created: its
 // lock is held.
 func (e *Engine) claimFresh(id string) bool {
-	l, ok, err := state.TryAcquire(filepath.Join(e.o.RunRoot, "locks", "container-"+id))
-	if err != nil {
+	file := filepath.Join(e.locksDir(), "container-"+id)
+	if _, err := os.Lstat(file); err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
+	l, ok, err := state.TryAcquire(file)
 	if ok {
-		l.Release()
+		l.Remove()
 	}
-	return !ok
+	return err != nil || !ok
 }
 
 // dropClaim removes the claim in file when it is still id's: the file is

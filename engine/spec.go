@@ -151,9 +151,8 @@ func (b *specBuilder) process() error {
 	if err != nil {
 		return err
 	}
-	if b.o.Init {
-		init := initPath
-		args = append([]string{init, "--"}, args...)
+	if _, own := b.f.Files[initPath]; own {
+		args = append([]string{initPath, "--"}, args...)
 	}
 	umask := uint32(0o022)
 	if text := firstOf(b.o.Umask, b.f.Defaults.Umask); text != "" {

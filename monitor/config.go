@@ -56,6 +56,9 @@ type Config struct {
 	// where the host forbids it, nothing is changed.
 	OOMScoreAdj int
 
+	// Timeout is after how many seconds the container is killed; 0 never.
+	Timeout int
+
 	// Cleanup is the command line that the monitor executes at the end, with
 	// Env as its environment. Empty: it exits.
 	Cleanup []string
@@ -111,7 +114,7 @@ func (c *Config) fields() []field {
 		{"terminal", &c.Terminal}, {"open-stdin", &c.OpenStdin}, {"stdin-once", &c.StdinOnce},
 		{"wait", &c.Wait}, {"attach-flags", &c.AttachFlags}, {"attached", &c.Attached},
 		{"plan-files", &c.PlanFiles}, {"oom-score-adj", &c.OOMScoreAdj},
-		{"cleanup", &c.Cleanup}, {"env", &c.Env},
+		{"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // ErrNoMonitor reports that nobody listens on a container's attach socket:
@@ -95,6 +96,10 @@ func (c *Conn) Resize(rows, cols uint16) error {
 	return c.write(FrameResize, b[:])
 }
 
+// SetReadDeadline ends a Read that lasts beyond t; the connection is of no use
+// after it.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.f.SetReadDeadline(t) }
+
 // Cleaned tells the monitor that this client, a cleaner, has cleaned up.
 func (c *Conn) Cleaned() error { return c.write(FrameCleaned, nil) }
 
@@ -141,4 +146,22 @@ func (c *Conn) Copy(stdout, stderr io.Writer, lost func(n int64)) (code int, err
 			return int(int32(binary.LittleEndian.Uint32(p))), failed
 		}
 	}
+}
+
+// Peer returns the number of the process at the other end: the monitor.
+func (c *Conn) Peer() (pid int, err error) {
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		var cred *syscall.Ucred
+		if cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	if err = errors.Join(err, cerr); err != nil {
+		return 0, err
+	}
+	return pid, nil
 }

@@ -21,9 +21,10 @@ type server struct {
 	cfg *Config
 	log *logWriter
 
-	sync   int // tells Start what became of the plan
-	report int // the plan's own report
-	said   []byte
+	sync    int // tells Start what became of the plan
+	report  int // the plan's own report
+	said    []byte
+	created bool // said to Start: the process waits
 
 	console int    // the terminal's master arrives here
 	master  int    // the terminal, which is also out[0] and stdin
@@ -40,6 +41,8 @@ type server struct {
 	pidfd  int
 	exited bool
 	code   int
+
+	started time.Time
 
 	polls []unix.PollFd
 	buf   [chunk]byte
@@ -59,7 +62,7 @@ type client struct {
 // loop runs until the container has exited and its output is read.
 func (s *server) loop() error {
 	for {
-		timeout := -1
+		timeout := s.timeout()
 		if s.exited && !s.blocked() {
 			timeout = 0
 		}
@@ -71,13 +74,31 @@ func (s *server) loop() error {
 		if err != nil {
 			return err
 		}
-		if n == 0 && s.exited || s.exited && s.out[0] < 0 && s.out[1] < 0 {
+		// A report not read to its end may say that there never was a program.
+		if s.exited && s.report < 0 && (n == 0 || s.out[0] < 0 && s.out[1] < 0) {
 			return nil
 		}
 		if err := s.handle(); err != nil {
 			return err
 		}
 	}
+}
+
+// timeout is how long to wait for the next event, in milliseconds, and ends a
+// container whose time is over.
+func (s *server) timeout() int {
+	if s.cfg.Timeout == 0 || s.exited {
+		return -1
+	}
+	left := time.Until(s.started.Add(time.Duration(s.cfg.Timeout) * time.Second))
+	if left > 0 {
+		return int(min(left/time.Millisecond+1, 1<<30))
+	}
+	if s.pidfd >= 0 {
+		unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
+		s.cfg.Timeout = 0
+	}
+	return -1
 }
 
 // watch fills s.polls with what there is to wait for.

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"hull/oci"
+	"hull/ociruntime"
+)
+
+// Explain prints what Run would do, step by step and call by call, and does
+// nothing of it.
+func (e *Engine) Explain(ctx context.Context, o CreateOptions, w io.Writer) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	r := &record{Version: recordVersion, ID: strings.Repeat("0", 64), Name: firstOf(o.Name, "NAME"), Created: time.Now(), Options: o, transient: true}
+	r.Options.Env = resolveEnv(o)
+	r.dir = e.containerRun(r.ID)
+	x := &explanation{w: w}
+	x.step("Pull the image")
+	quiet := &Engine{o: e.o}
+	quiet.o.Pull, quiet.o.Warn = nil, func(text string) { x.line("warning: %s", text) }
+	if err := quiet.findImage(ctx, r); err != nil {
+		x.line("%s is not in the store: it is pulled by the policy %q, blobs verified while they stream in", o.Image, firstOf(o.Pull, "missing"))
+		x.line("what follows depends on the image: %v", err)
+		return x.err
+	}
+	if o.Rootfs != "" {
+		x.line("none: %s is used", r.Options.Rootfs)
+	} else {
+		x.line("%s is in the store: %s", r.ImageName, r.ImageID)
+	}
+	if err := quiet.settleNames(ctx, r); err != nil {
+		return err
+	}
+	x.step("Extract its layers, put a writable one above")
+	switch {
+	case o.Rootfs != "" && !o.RootfsOverlay:
+		x.line("none: writes go to the directory itself")
+	case o.Rootfs != "":
+		x.line("an overlay above %s", r.Options.Rootfs)
+	default:
+		x.line("layers are unpacked once, under their chain ID %s; a new upper directory bears the container's ID", firstOf(string(r.Chain), "(empty)"))
+	}
+	return quiet.explainRest(ctx, r, x)
+}
+
+// explainRest prints the steps that need the image.
+func (e *Engine) explainRest(ctx context.Context, r *record, x *explanation) error {
+	o := &r.Options
+	x.step("Mount points")
+	x.line("the root is attached to %s, in the container's mount namespace only", e.mountTarget())
+	r.Mounts = o.Mounts
+	for _, m := range r.Mounts {
+		x.line("%s %s on %s %s", m.Type, m.Source, m.Destination, strings.Join(m.Options, ","))
+	}
+	x.step("Metadata")
+	x.line("%s/record.json, state.json; hosts, hostname and resolv.conf of its own", r.dir)
+	f, err := e.dryFacts(r)
+	if err != nil {
+		return err
+	}
+	program, err := e.seccompProgram(r, &f)
+	if err != nil {
+		return err
+	}
+	// The user is looked up in the image at create; its number is not needed
+	// for the steps.
+	spec, err := newSpec(r, f)
+	if err != nil {
+		return err
+	}
+	x.step("Isolation")
+	var names []string
+	for _, n := range spec.Linux.Namespaces {
+		names = append(names, string(n.Type))
+	}
+	x.line("namespaces: %s", strings.Join(names, " "))
+	x.line("network: %s", firstOf(r.networkMode(e), "bridge"))
+	x.line("%d masked paths, %d read-only ones", len(spec.Linux.MaskedPaths), len(spec.Linux.ReadonlyPaths))
+	x.step("Limits")
+	x.line("cgroup %s: %s", firstOf(f.Cgroup, "(none)"), limitsText(spec))
+	x.step("System calls")
+	facts, err := ociruntime.LookUp(spec)
+	if err != nil {
+		return err
+	}
+	co := ociruntime.CompileOptions{Facts: facts, Seccomp: program, Init: r.ownInit(e)}
+	if o.Rootfs == "" {
+		co.RootfsTarget = e.mountTarget()
+		co.Rootfs = []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=LAYERS", "upperdir=UPPER", "workdir=WORK"}}}
+	}
+	p, warnings, err := ociruntime.Compile(spec, co)
+	if err != nil {
+		return err
+	}
+	for _, text := range warnings {
+		x.line("warning: %s", text)
+	}
+	x.raw(p.String())
+	x.step("Security")
+	x.line("capabilities: %s", strings.Join(spec.Process.Capabilities.Bounding, " "))
+	if program != nil {
+		x.line("seccomp: a filter of %d instructions", len(program.Filter))
+	} else {
+		x.line("seccomp: none")
+	}
+	x.line("apparmor: %s; selinux: %s", firstOf(spec.Process.ApparmorProfile, "none"), firstOf(spec.Process.SelinuxLabel, "none"))
+	return x.err
+}
+
+func limitsText(s *oci.Spec) string {
+	var out []string
+	r := s.Linux.Resources
+	if r.Pids != nil && r.Pids.Limit != nil {
+		out = append(out, fmt.Sprintf("%d processes", *r.Pids.Limit))
+	}
+	if r.Memory != nil && r.Memory.Limit != nil {
+		out = append(out, fmt.Sprintf("%d bytes of memory", *r.Memory.Limit))
+	}
+	if r.CPU != nil && r.CPU.Quota != nil && r.CPU.Period != nil {
+		out = append(out, fmt.Sprintf("%d of %d µs", *r.CPU.Quota, *r.CPU.Period))
+	}
+	return strings.Join(append(out, fmt.Sprintf("%d device rules", len(r.Devices))), ", ")
+}
+
+// An explanation keeps the first error of its writer.
+type explanation struct {
+	w   io.Writer
+	n   int
+	err error
+}
+
+func (x *explanation) step(title string) {
+	x.n++
+	x.raw(fmt.Sprintf("%d. %s\n", x.n, title))
+}
+
+func (x *explanation) line(format string, args ...any) {
+	x.raw("   " + fmt.Sprintf(format, args...) + "\n")
+}
+
+func (x *explanation) raw(text string) {
+	if x.err == nil {
+		_, x.err = io.WriteString(x.w, text)
+	}
+}

@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"hull/oci"
+)
+
+// A hookFile is one file of a hooks directory, in the form that is known as
+// oci-hooks(5).
+type hookFile struct {
+	Version string   `json:"version"`
+	Hook    oci.Hook `json:"hook"`
+	When    struct {
+		Always        *bool             `json:"always"`
+		Annotations   map[string]string `json:"annotations"`
+		Commands      []string          `json:"commands"`
+		HasBindMounts *bool             `json:"hasBindMounts"`
+	} `json:"when"`
+	Stages []string `json:"stages"`
+}
+
+// hooks are those of the hook directories whose conditions hold. A file of a
+// later directory replaces one of the same name.
+func (e *Engine) hooks(r *record) (*oci.Hooks, error) {
+	files := map[string]string{}
+	for _, dir := range e.o.Hooks {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read hooks: %w", err)
+		}
+		for _, d := range entries {
+			if strings.HasSuffix(d.Name(), ".json") {
+				files[d.Name()] = filepath.Join(dir, d.Name())
+			}
+		}
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	out := &oci.Hooks{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		data, err := os.ReadFile(files[name])
+		if err != nil {
+			return nil, fmt.Errorf("read hook: %w", err)
+		}
+		var h hookFile
+		if err := json.Unmarshal(data, &h); err != nil {
+			return nil, fmt.Errorf("read hook %s: %w", files[name], err)
+		}
+		if h.Version != "1.0.0" {
+			return nil, fmt.Errorf("read hook %s: version %q is not known", files[name], h.Version)
+		}
+		ok, err := h.applies(r)
+		if err != nil {
+			return nil, fmt.Errorf("read hook %s: %w", files[name], err)
+		}
+		if !ok {
+			continue
+		}
+		if err := h.add(out); err != nil {
+			return nil, fmt.Errorf("read hook %s: %w", files[name], err)
+		}
+	}
+	return out, nil
+}
+
+func (h *hookFile) applies(r *record) (bool, error) {
+	if h.When.Always != nil && *h.When.Always {
+		return true, nil
+	}
+	if want := h.When.HasBindMounts; want != nil {
+		has := slices.ContainsFunc(r.Mounts, func(m Mount) bool { return m.Type == "bind" })
+		if *want && has {
+			return true, nil
+		}
+	}
+	args, err := commandLine(r)
+	if err != nil {
+		return false, err
+	}
+	for _, pattern := range h.When.Commands {
+		re, err := regexp.Compile(pattern)
+		if err != nil {
+			return false, err
+		}
+		if re.MatchString(args[0]) {
+			return true, nil
+		}
+	}
+	for key, value := range h.When.Annotations {
+		k, err := regexp.Compile(key)
+		if err != nil {
+			return false, err
+		}
+		v, err := regexp.Compile(value)
+		if err != nil {
+			return false, err
+		}
+		for ak, av := range r.Options.Annotations {
+			if k.MatchString(ak) && v.MatchString(av) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func (h *hookFile) add(to *oci.Hooks) error {
+	for _, stage := range h.Stages {
+		switch stage {
+		case "prestart":
+			to.Prestart = append(to.Prestart, h.Hook)
+		case "createRuntime":
+			to.CreateRuntime = append(to.CreateRuntime, h.Hook)
+		case "createContainer":
+			to.CreateContainer = append(to.CreateContainer, h.Hook)
+		case "startContainer":
+			to.StartContainer = append(to.StartContainer, h.Hook)
+		case "poststart":
+			to.Poststart = append(to.Poststart, h.Hook)
+		case "poststop":
+			to.Poststop = append(to.Poststop, h.Hook)
+		default:
+			return fmt.Errorf("stage %q is not known", stage)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,534 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hull/cgroup"
+	"hull/monitor"
+	"hull/network"
+	"hull/oci"
+	"hull/ociruntime"
+	"hull/plan"
+	"hull/seccomp"
+	"hull/state"
+)
+
+// startOptions say who watches a start.
+type startOptions struct {
+	attach bool
+	flags  monitor.Flags
+	// stdio are the program's own streams, for the log driver passthrough.
+	stdio [3]*os.File
+	// wait leaves the program waiting for releaseInit.
+	wait bool
+}
+
+// A starting is one start under way: what it made, so that it can be given
+// back, and what later steps need of earlier ones.
+type starting struct {
+	e *Engine
+	r *record
+	s *runState
+	o startOptions
+
+	facts   specFacts
+	seccomp *seccomp.Program
+	netns   *os.File
+	net     network.Status
+	spec    *oci.Spec
+	group   *cgroup.Group
+	root    []oci.Mount
+	plan    *plan.Plan
+	control *os.File
+	files   []*os.File // closed at the end
+}
+
+// start starts the container of r, whose lock is held, and records it in s.
+// After an error nothing of it is left.
+func (e *Engine) start(ctx context.Context, r *record, s *runState, o startOptions) (*monitor.Session, error) {
+	t := &starting{e: e, r: r, s: s, o: o}
+	defer t.close()
+	session, err := t.run(ctx)
+	if err != nil {
+		if gerr := e.giveBack(context.WithoutCancel(ctx), r, s); gerr != nil {
+			e.warn("undo the start of container %s: %v", r.ID, gerr)
+		}
+		return nil, err
+	}
+	return session, nil
+}
+
+func (t *starting) close() {
+	t.net.Close()
+	for _, f := range t.files {
+		f.Close()
+	}
+}
+
+func (t *starting) keep(f *os.File) *os.File {
+	if f != nil {
+		t.files = append(t.files, f)
+	}
+	return f
+}
+
+// run is the start, in order. Up to launch, nothing runs that is not ours.
+func (t *starting) run(ctx context.Context) (*monitor.Session, error) {
+	for _, step := range []func(context.Context) error{
+		t.directory, t.lookUp, t.network, t.describe, t.limits, t.compile,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	session, err := t.launch()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.record(ctx, session); err != nil {
+		session.Conn.Close()
+		t.e.killLeft(ctx, t.r.ID)
+		return nil, err
+	}
+	return session, nil
+}
+
+// directory makes the run directory; what an earlier run left in it goes.
+func (t *starting) directory(ctx context.Context) error {
+	dir := t.e.containerRun(t.r.ID)
+	if t.r.transient {
+		if t.s.Started {
+			os.Remove(filepath.Join(dir, monitor.ExitFile))
+		}
+		return nil
+	}
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.e.newBoot(filepath.Dir(dir))
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		for _, name := range []string{monitor.ExitFile, "state.json"} {
+			os.Remove(filepath.Join(dir, name))
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	return nil
+}
+
+func (t *starting) lookUp(ctx context.Context) (err error) {
+	for _, id := range t.r.Depends {
+		if err := t.e.ensureRunning(ctx, id); err != nil {
+			return err
+		}
+	}
+	if t.facts, err = t.e.baseFacts(t.r); err != nil {
+		return err
+	}
+	t.facts.Join = map[oci.LinuxNamespaceType]string{}
+	for kind, mode := range t.r.joins() {
+		if t.facts.Join[kind], err = t.e.joinPath(kind, mode); err != nil {
+			return err
+		}
+	}
+	t.seccomp, err = t.e.seccompProgram(t.r, &t.facts)
+	return err
+}
+
+// ensureRunning starts a container that another needs.
+func (e *Engine) ensureRunning(ctx context.Context, id string) error {
+	r, err := e.loadRecord(id)
+	if err != nil {
+		return fmt.Errorf("container %s is needed: %w", id, err)
+	}
+	s, err := e.state(r)
+	if err != nil {
+		return err
+	}
+	if s.running() {
+		return nil
+	}
+	if err := e.Start(ctx, id); err != nil {
+		return fmt.Errorf("start container %s, which is needed: %w", r.Name, err)
+	}
+	return nil
+}
+
+// joinPath is the namespace that a mode names.
+func (e *Engine) joinPath(kind oci.LinuxNamespaceType, mode string) (string, error) {
+	if path, ok := strings.CutPrefix(mode, "ns:"); ok {
+		return path, nil
+	}
+	id := strings.TrimPrefix(mode, "container:")
+	r, err := e.loadRecord(id)
+	if err != nil {
+		return "", fmt.Errorf("join %s: %w", mode, err)
+	}
+	s, err := e.state(r)
+	if err != nil {
+		return "", fmt.Errorf("join %s: %w", mode, err)
+	}
+	if !s.running() {
+		return "", fmt.Errorf("join the %s namespace of container %s: it is %s: %w", kind, r.Name, s.Status, ErrState)
+	}
+	return processNamespace(s.Pid, kind), nil
+}
+
+// network joins the container to its networks, in a namespace that exists
+// before its processes: a program never runs without.
+func (t *starting) network(ctx context.Context) error {
+	mode := t.r.networkMode(t.e)
+	switch word, _, _ := strings.Cut(mode, ":"); word {
+	case "none", "host", "container", "ns":
+		return nil
+	case "", "bridge", "private", "default":
+	default:
+		return fmt.Errorf("network mode %q is not known here", mode)
+	}
+	m, err := t.e.Networks()
+	if err != nil {
+		return err
+	}
+	if t.netns, err = m.NewNamespace(ctx); err != nil {
+		return err
+	}
+	t.keep(t.netns)
+	attach, err := t.r.attachments()
+	if err != nil {
+		return err
+	}
+	ports, err := t.r.ports()
+	if err != nil {
+		return err
+	}
+	if t.net, err = m.Setup(ctx, network.SetupOptions{
+		ContainerID: t.r.ID, ContainerName: t.r.Name, Netns: t.netns, Networks: attach, Ports: ports,
+	}); err != nil {
+		return err
+	}
+	t.facts.Join[oci.NetworkNamespace] = "/proc/self/fd/" + strconv.Itoa(int(t.netns.Fd()))
+	return nil
+}
+
+// describe writes the container's files and makes its spec.
+func (t *starting) describe(ctx context.Context) error {
+	if err := t.e.writeFiles(t.r, &t.facts, t.net.Networks); err != nil {
+		return err
+	}
+	var err error
+	if err := t.e.joinShm(t.r, &t.facts); err != nil {
+		return err
+	}
+	if t.facts.Mounts, err = t.e.runtimeMounts(ctx, t.r); err != nil {
+		return err
+	}
+	more, err := t.e.secretMounts(ctx, t.r)
+	if err != nil {
+		return err
+	}
+	t.facts.Mounts = append(t.facts.Mounts, more...)
+	if t.root, err = t.e.rootMounts(t.r); err != nil {
+		return err
+	}
+	t.spec, err = newSpec(t.r, t.facts)
+	return err
+}
+
+// joinShm: who joins another's ipc namespace has his /dev/shm as well.
+func (e *Engine) joinShm(r *record, f *specFacts) error {
+	id, ok := strings.CutPrefix(r.Options.IpcNS, "container:")
+	if !ok {
+		return nil
+	}
+	other, err := e.loadRecord(id)
+	if err != nil {
+		return err
+	}
+	s, err := e.state(other)
+	if err != nil {
+		return err
+	}
+	f.Files["/dev/shm"] = fmt.Sprintf("/proc/%d/root/dev/shm", s.Pid)
+	return nil
+}
+
+// limits makes the cgroup.
+func (t *starting) limits(ctx context.Context) error {
+	if t.facts.Cgroup == "" {
+		return nil
+	}
+	host, err := cgroup.LookUp()
+	if err != nil {
+		return err
+	}
+	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, t.e.cgroupOptions())
+	if err != nil {
+		return err
+	}
+	t.s.Cgroup = t.group.String()
+	return nil
+}
+
+func (e *Engine) cgroupOptions() cgroup.Options {
+	return cgroup.Options{Systemd: e.o.CgroupManager == "systemd", Rootless: e.o.Rootless, Warn: e.o.Warn}
+}
+
+// cgroupPath is where the container's group is, "" for none.
+func (e *Engine) cgroupPath(r *record) string {
+	o := &r.Options
+	mode := firstOf(o.Cgroups, e.o.Defaults.Cgroups)
+	parent := o.CgroupParent
+	switch {
+	case mode == "disabled":
+		return ""
+	case e.o.CgroupManager == "systemd":
+		return firstOf(parent, "machine.slice") + ":hull:" + r.ID
+	case mode == "split":
+		return "hull-" + r.ID // below the engine's own
+	case parent == "" && e.o.Rootless:
+		return "hull-" + r.ID
+	case parent == "":
+		parent = "/hull"
+	case !strings.HasPrefix(parent, "/"):
+		parent = "/" + parent
+	}
+	return filepath.Join(parent, "hull-"+r.ID)
+}
+
+func (t *starting) compile(ctx context.Context) error {
+	hostFacts, err := ociruntime.LookUp(t.spec)
+	if err != nil {
+		return err
+	}
+	o := ociruntime.CompileOptions{
+		Facts: hostFacts, Seccomp: t.seccomp, Init: t.r.ownInit(t.e),
+		ChownStdio: !t.r.Options.Terminal && !strings.HasPrefix(t.r.Options.LogDriver, "passthrough"),
+		Wait:       t.o.wait,
+	}
+	if t.root != nil {
+		o.Rootfs, o.RootfsTarget = t.root, t.e.mountTarget()
+		if err := os.Mkdir(o.RootfsTarget, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make mount target: %w", err)
+		}
+	}
+	if t.netns != nil {
+		o.Namespaces = append(o.Namespaces, ociruntime.NamespaceFile{Type: oci.NetworkNamespace, File: t.netns})
+	}
+	if t.group != nil {
+		if o.Cgroup, err = t.group.Dir(); err != nil {
+			return err
+		}
+		t.keep(o.Cgroup)
+		o.CgroupProcs = t.group.Procs()
+	}
+	if t.o.wait {
+		if t.control, err = t.e.makeControl(t.r.ID); err != nil {
+			return err
+		}
+		o.Control = t.keep(t.control)
+	}
+	if o.UserNS, err = t.e.userNamespace(t.r); err != nil {
+		return err
+	}
+	t.keep(o.UserNS)
+	for _, fd := range preserved(t.r.Options.PreserveFDs, t.r.Options.PreserveFD) {
+		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))
+	}
+	var warnings []string
+	if t.plan, warnings, err = ociruntime.Compile(t.spec, o); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		t.e.warn("%s", w)
+	}
+	return nil
+}
+
+// preserved are the numbers of the files that are passed on.
+func preserved(count int, list []int) []int {
+	fds := slices.Clone(list)
+	for fd := 3; fd < 3+count; fd++ {
+		fds = append(fds, fd)
+	}
+	slices.Sort(fds)
+	return slices.Compact(fds)
+}
+
+// launch hands the plan to a monitor.
+func (t *starting) launch() (*monitor.Session, error) {
+	image, err := t.plan.Memfd()
+	if err != nil {
+		return nil, err
+	}
+	t.keep(image)
+	cfg, err := t.e.monitorConfig(t.r)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Wait = t.o.wait
+	session, err := monitor.Start(monitor.StartOptions{
+		Binary: filepath.Join(t.e.o.LibexecDir, "hull-monitor"), Config: cfg,
+		Plan: image, PlanFiles: t.plan.Files(),
+		Attach: t.o.attach, Flags: t.o.flags, Stdio: t.o.stdio,
+	})
+	if err != nil {
+		return nil, startError(t.plan, err)
+	}
+	return session, nil
+}
+
+// startError reads a plan's report.
+func startError(p *plan.Plan, err error) error {
+	var report *monitor.ReportError
+	if !errors.As(err, &report) {
+		return err
+	}
+	if _, serr := plan.DecodeReport(p, report.Report); serr != nil {
+		return stepError(serr)
+	}
+	return err
+}
+
+func (e *Engine) monitorConfig(r *record) (monitor.Config, error) {
+	o := &r.Options
+	cfg := monitor.Config{
+		ID: r.ID, RunDir: e.containerRun(r.ID), LogDriver: e.logDriver(r),
+		Terminal: o.Terminal, OpenStdin: o.Interactive, StdinOnce: true,
+		Cleanup: e.cleanupCommand(r.ID), Env: cleanupEnv(),
+	}
+	if !r.transient {
+		cfg.ExitDir = e.containerDir(r.ID)
+	}
+	cfg.Timeout = int(o.Timeout)
+	return cfg, e.logConfig(r, &cfg)
+}
+
+// logDriver is the monitor's word for the container's log.
+func (e *Engine) logDriver(r *record) string {
+	switch d := firstOf(r.Options.LogDriver, e.o.Defaults.LogDriver, monitor.LogK8sFile); d {
+	case "passthrough-tty":
+		return monitor.LogPassthrough
+	default:
+		return d
+	}
+}
+
+// logPath is the container's log file, "" when it has none.
+func (e *Engine) logPath(r *record) string {
+	switch e.logDriver(r) {
+	case monitor.LogK8sFile, monitor.LogJSONFile:
+	default:
+		return ""
+	}
+	for _, opt := range r.Options.LogOpts {
+		if path, ok := strings.CutPrefix(opt, "path="); ok {
+			return path
+		}
+	}
+	if dir := e.o.Defaults.LogPath; dir != "" {
+		return filepath.Join(dir, r.ID+".log")
+	}
+	return filepath.Join(r.dir, "ctr.log")
+}
+
+func (e *Engine) logConfig(r *record, cfg *monitor.Config) error {
+	cfg.LogPath = e.logPath(r)
+	cfg.LogMaxSize = e.o.Defaults.LogSizeMax
+	for _, opt := range r.Options.LogOpts {
+		key, value, _ := strings.Cut(opt, "=")
+		var err error
+		switch key {
+		case "path":
+		case "max-size":
+			cfg.LogMaxSize, err = ParseSize(value)
+		case "max-file":
+			cfg.LogMaxFiles, err = strconv.Atoi(value)
+		case "tag":
+			cfg.LogTag = strings.NewReplacer("{{.ID}}", r.ID[:12], "{{.FullID}}", r.ID, "{{.Name}}", r.Name, "{{.ImageName}}", r.ImageName).Replace(value)
+		default:
+			err = errors.New("not known")
+		}
+		if err != nil {
+			return fmt.Errorf("log option %q: %w", opt, err)
+		}
+	}
+	return nil
+}
+
+// cleanupCommand is what a monitor becomes at the end.
+func (e *Engine) cleanupCommand(id string) []string {
+	return append(append([]string{e.o.Executable}, e.o.GlobalArgs...), "internal-cleanup", id)
+}
+
+// cleanupEnv are the variables that say where the engine's files are.
+func cleanupEnv() []string {
+	var env []string
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "CONTAINERS_CONF", "DBUS_SESSION_BUS_ADDRESS"} {
+		if v, ok := os.LookupEnv(k); ok {
+			env = append(env, k+"="+v)
+		}
+	}
+	return env
+}
+
+// record writes down that the container runs.
+func (t *starting) record(ctx context.Context, session *monitor.Session) error {
+	s := t.s
+	id, err := state.IdentifyProcess(session.Pid)
+	if err != nil {
+		// It has ended already: the exit record says how.
+		id = state.ProcessID{Pid: session.Pid}
+	}
+	restarts := s.Restarts
+	*s = runState{
+		Status: StatusRunning, Pid: id.Pid, PidStart: id.Start, StartedAt: time.Now(),
+		Cgroup: s.Cgroup, Restarts: restarts, Started: true,
+	}
+	if t.o.wait {
+		s.Status = StatusInitialized
+	}
+	if m, err := state.IdentifyProcess(session.Monitor.Pid); err == nil {
+		s.Monitor, s.MonitorStart = m.Pid, m.Start
+	}
+	s.Networks, s.Ports = t.net.Networks, t.net.Ports
+	if err := t.e.saveState(t.r, s); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		path string
+		pid  int
+	}{{t.r.Options.PidFile, s.Pid}, {t.r.Options.ConmonPidFile, s.Monitor}} {
+		if f.path == "" {
+			continue
+		}
+		if err := os.WriteFile(f.path, []byte(strconv.Itoa(f.pid)), 0o644); err != nil {
+			return fmt.Errorf("write pid file: %w", err)
+		}
+	}
+	if !t.o.wait {
+		t.e.event(ctx, "container", "start", t.r, nil)
+	}
+	return nil
+}
+
+// networkMode is the mode with the configured default filled in.
+func (r *record) networkMode(e *Engine) string {
+	return firstOf(r.Options.NetworkMode, e.o.Defaults.Network)
+}
+
+// ownInit says whether the plan is to be the container's first process.
+func (r *record) ownInit(e *Engine) bool {
+	return r.Options.Init && firstOf(r.Options.InitPath, e.o.Defaults.InitPath) == ""
+}
