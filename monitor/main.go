@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,12 +38,6 @@ const (
 	syncStarted = 'S' // pid, eight bytes: the program runs
 	syncFailed  = 'F' // the plan's report as it came
 	syncError   = 'E' // text: the monitor itself could not do it
-)
-
-// reportPid and reportFailure are the sizes of the plan's two messages.
-const (
-	reportPid     = 8
-	reportFailure = 16
 )
 
 var errNoReport = errors.New("plan ended without a report")
@@ -111,6 +106,7 @@ func (s *server) start() (started bool, err error) {
 		}
 	}
 	setOOMScore(s.cfg.OOMScoreAdj)
+	s.started = time.Now()
 	return true, nil
 }
 
@@ -247,26 +243,30 @@ func (s *server) readReport() error {
 		return err
 	}
 	s.said = append(s.said, s.buf[:n]...)
-	if s.pidfd < 0 && !s.exited && (len(s.said) == reportPid || len(s.said) == reportPid+reportFailure) {
-		s.pid = int(binary.NativeEndian.Uint64(s.said))
+	pid, created, failed := parseReport(s.said)
+	if s.pidfd < 0 && !s.exited && pid != nil {
+		s.pid = int(binary.NativeEndian.Uint64(pid))
 		if s.pidfd, err = unix.PidfdOpen(s.pid, 0); err != nil {
 			return err
 		}
 		unix.Wait4(s.helper, nil, 0, nil)
-		if s.cfg.Wait {
-			s.say(syncCreated, s.said[:reportPid])
-		}
+	}
+	if s.cfg.Wait && pid != nil && created && !s.created {
+		s.created = true
+		s.say(syncCreated, pid)
 	}
 	if n > 0 {
 		return nil
 	}
 	closeFD(&s.report)
-	if len(s.said) == reportPid {
-		s.say(syncStarted, s.said)
+	if pid != nil && !failed {
+		if !s.created {
+			s.say(syncStarted, pid)
+		}
 		closeFD(&s.sync)
 		return nil
 	}
-	if s.cfg.Wait && len(s.said) == reportPid+reportFailure {
+	if s.created {
 		return writeRecord(s.cfg.RunDir, ReportFile, s.said, false)
 	}
 	if len(s.said) == 0 {

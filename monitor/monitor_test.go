@@ -224,3 +224,47 @@ func TestFailedStart(t *testing.T) {
 		t.Error("the attach socket was left")
 	}
 }
+
+// A plan that waits is created when it says so, not when its process is there.
+func TestFailedCreate(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		b := plan.NewBuilder()
+		b.Cloexec(plan.FD(3))
+		b.Fork(0)
+		if waits {
+			b.Created()
+		}
+		b.Chdir("/nonexistent")
+		b.Exit(0)
+		p, err := b.Plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := p.Memfd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		self, _ := os.Executable()
+		dir := t.TempDir()
+		s, err := monitor.Start(monitor.StartOptions{Binary: self, Plan: f, Config: monitor.Config{ID: "x", RunDir: dir, Wait: true}})
+		var report *monitor.ReportError
+		if !waits {
+			if !errors.As(err, &report) {
+				t.Fatalf("Start = %v, want a ReportError", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("Start = %v, want a created process", err)
+		}
+		s.Monitor.Wait()
+		said, err := os.ReadFile(dir + "/" + monitor.ReportFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := plan.DecodeReport(p, said); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("report says %v, want ENOENT", err)
+		}
+	}
+}
