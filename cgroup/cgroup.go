@@ -1,0 +1,261 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+)
+
+// Options for Create.
+type Options struct {
+	// Systemd asks systemd for the group (StartTransientUnit); Path is then SLICE:PREFIX:NAME.
+	Systemd bool
+	// Rootless accepts that a limit cannot be set where no hierarchy is delegated; Warn is told which.
+	Rootless bool
+	Warn     func(text string)
+}
+
+// A Group is one container's cgroup: one directory in version 2, one a controller in version 1.
+type Group struct {
+	h    *Host
+	path string
+	dirs map[string]string // controller → directory; version 2 is ""
+}
+
+// Create makes the group at path and sets its limits, devices included. What it made is removed on an error.
+func (h *Host) Create(ctx context.Context, path string, r *oci.LinuxResources, o Options) (*Group, error) {
+	if o.Systemd {
+		return h.createSystemd(ctx, path, r, o)
+	}
+	return h.create(path, r, o)
+}
+
+func (h *Host) create(path string, r *oci.LinuxResources, o Options) (*Group, error) {
+	if r == nil {
+		r = &oci.LinuxResources{}
+	}
+	if h.V2() {
+		return h.create2(path, r, o)
+	}
+	return h.create1(path, r, o)
+}
+
+// Open returns an existing group, by the text that Group.String gave or by its
+// path. The error of one that is not there satisfies errors.Is(err, fs.ErrNotExist).
+func (h *Host) Open(text string) (*Group, error) {
+	g := &Group{h: h, path: text, dirs: make(map[string]string)}
+	if h.V2() {
+		dir, err := resolve(h.unified, h.own2, text)
+		if err != nil {
+			return nil, err
+		}
+		g.dirs[""] = dir
+		if _, err := os.Stat(dir); err != nil {
+			return nil, fmt.Errorf("open cgroup: %w", err)
+		}
+		return g, nil
+	}
+	for _, v := range h.v1 {
+		dir, err := resolve(v.dir, v.own, text)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(dir); err == nil {
+			for _, c := range v.controllers {
+				g.dirs[c] = dir
+			}
+		}
+	}
+	if len(g.dirs) == 0 {
+		return nil, fmt.Errorf("open cgroup %s: %w", text, fs.ErrNotExist)
+	}
+	return g, nil
+}
+
+// String is what Open takes: it is kept in a container's state.
+func (g *Group) String() string { return g.path }
+
+// each calls f for each of the group's directories once.
+func (g *Group) each(f func(dir string) error) error {
+	seen := make(map[string]bool)
+	var errs []error
+	for _, dir := range g.dirs {
+		if !seen[dir] {
+			seen[dir] = true
+			if err := f(dir); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Procs are the cgroup.procs files that a process writes "0" to, to be in the group.
+func (g *Group) Procs() []string {
+	var out []string
+	g.each(func(dir string) error {
+		out = append(out, dir+"/cgroup.procs")
+		return nil
+	})
+	return out
+}
+
+// Dir opens the directory in version 2, to be born in by clone3; nil in version 1.
+func (g *Group) Dir() (*os.File, error) {
+	dir, ok := g.dirs[""]
+	if !ok {
+		return nil, nil
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup %s: %w", dir, err)
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// Pids returns all processes of the group and those below it.
+func (g *Group) Pids() ([]int, error) {
+	dir := g.counting()
+	if dir == "" {
+		return nil, nil
+	}
+	var out []int
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(p + "/cgroup.procs")
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, w := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(w); err == nil {
+				out = append(out, pid)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list processes of cgroup %s: %w", g.path, err)
+	}
+	return out, nil
+}
+
+// counting is a directory that every process of the group is in.
+func (g *Group) counting() string {
+	for _, c := range []string{"", "pids", "freezer", "devices", "memory"} {
+		if dir, ok := g.dirs[c]; ok {
+			return dir
+		}
+	}
+	for _, dir := range g.dirs {
+		return dir
+	}
+	return ""
+}
+
+// Kill kills all of them, at once where the kernel can.
+func (g *Group) Kill() error {
+	if dir, ok := g.dirs[""]; ok {
+		if err := write(dir, "cgroup.kill", "1"); err == nil {
+			return nil
+		}
+	}
+	// One that forks meanwhile is met in the next round.
+	for range 50 {
+		pids, err := g.Pids()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("kill process %d of cgroup %s: %w", pid, g.path, err)
+			}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil
+}
+
+// Remove removes the group and those below it; it waits a moment for its last process. One that is gone is no error.
+func (g *Group) Remove() error {
+	return g.each(removeTree)
+}
+
+// removeTree removes a directory and what is below it, the lowest first.
+func removeTree(dir string) error {
+	err := unix.Rmdir(dir)
+	for wait := 100 * time.Microsecond; err == unix.EBUSY && wait < 400*time.Millisecond; wait *= 2 {
+		entries, rerr := os.ReadDir(dir)
+		if rerr != nil {
+			break
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				removeTree(filepath.Join(dir, e.Name()))
+			}
+		}
+		// A process that has ended may not have left yet.
+		time.Sleep(wait)
+		err = unix.Rmdir(dir)
+	}
+	if err != nil && err != unix.ENOENT {
+		return fmt.Errorf("remove cgroup %s: %w", dir, err)
+	}
+	return nil
+}
+
+// write sets one file of a group.
+func write(dir, file, value string) error {
+	fd, err := unix.Open(dir+"/"+file, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(value))
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s to %q in %s: %w", file, value, dir, err)
+	}
+	return nil
+}
+
+// read returns a file's text, trimmed.
+func read(dir, file string) (string, error) {
+	data, err := os.ReadFile(dir + "/" + file)
+	return strings.TrimSpace(string(data)), err
+}
+
+// number reads a file of one number; "max", and a file that is not there, are 0.
+func number(dir, file string) uint64 {
+	text, _ := read(dir, file)
+	n, _ := strconv.ParseUint(text, 10, 64)
+	return n
+}
+
+// keyed reads a file of lines KEY VALUE.
+func keyed(dir, file string) map[string]uint64 {
+	text, _ := read(dir, file)
+	out := make(map[string]uint64)
+	for line := range strings.Lines(text) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseUint(v, 10, 64); err == nil {
+			out[k] = n
+		}
+	}
+	return out
+}

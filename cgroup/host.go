@@ -1,0 +1,130 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const mountPoint = "/sys/fs/cgroup"
+
+// A hierarchy of version 1.
+type hierarchy struct {
+	dir         string // where it is mounted
+	controllers []string
+	own         string // this process's path in it
+}
+
+// A Host is what cgroup hierarchies the machine has, and where this process is
+// in them.
+type Host struct {
+	unified string // mount point of version 2; "" when it has no controllers
+	own2    string // this process's path in it
+	v1      []hierarchy
+}
+
+var lookUp = sync.OnceValues(func() (*Host, error) { return lookUpIn(mountPoint, "/proc/self/mountinfo", "/proc/self/cgroup") })
+
+// LookUp reads the host's hierarchies: v2, v1, or hybrid.
+func LookUp() (*Host, error) { return lookUp() }
+
+func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
+	own, err := ownPaths(cgroups)
+	if err != nil {
+		return nil, fmt.Errorf("look up cgroups: %w", err)
+	}
+	h := &Host{own2: own[""]}
+	var st unix.Statfs_t
+	if unix.Statfs(mount, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		h.unified = mount
+		return h, nil
+	}
+	data, err := os.ReadFile(mountinfo)
+	if err != nil {
+		return nil, fmt.Errorf("look up cgroups: %w", err)
+	}
+	seen := make(map[string]bool)
+	for line := range strings.Lines(string(data)) {
+		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
+		w, x := strings.Fields(before), strings.Fields(after)
+		if !ok || len(w) < 5 || len(x) < 3 || x[0] != "cgroup" || seen[w[4]] || !strings.HasPrefix(w[4], mount+"/") {
+			continue
+		}
+		seen[w[4]] = true
+		v := hierarchy{dir: w[4], own: "/"}
+		for opt := range strings.SplitSeq(x[2], ",") {
+			if path, ok := own[opt]; ok {
+				v.controllers, v.own = append(v.controllers, opt), path
+			}
+		}
+		// Inside a container the mount shows only a part of the tree.
+		if root := w[3]; root != "/" {
+			v.own = "/" + strings.TrimPrefix(strings.TrimPrefix(v.own, root), "/")
+		}
+		h.v1 = append(h.v1, v)
+	}
+	return h, nil
+}
+
+// ownPaths reads a process's paths by controller or "name=…"; version 2 is "".
+func ownPaths(file string) (map[string]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]string)
+	for line := range strings.Lines(string(data)) {
+		w := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(w) != 3 {
+			continue
+		}
+		for c := range strings.SplitSeq(w[1], ",") {
+			out[c] = w[2]
+		}
+	}
+	return out, nil
+}
+
+// V2 reports that the only hierarchy is version 2 (unified).
+func (h *Host) V2() bool { return h.unified != "" }
+
+// find returns the hierarchy of a controller of version 1.
+func (h *Host) find(controller string) *hierarchy {
+	for i := range h.v1 {
+		for _, c := range h.v1[i].controllers {
+			if c == controller {
+				return &h.v1[i]
+			}
+		}
+	}
+	return nil
+}
+
+// errPath is a group's path that could leave its hierarchy.
+var errPath = errors.New("not a path of a cgroup")
+
+// resolve returns the group's directory in a hierarchy. A relative path begins
+// at this process's own group.
+func resolve(mount, own, path string) (string, error) {
+	if path == "" || strings.ContainsAny(path, "\x00\n") {
+		return "", fmt.Errorf("cgroup %q: %w", path, errPath)
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if part == ".." {
+			return "", fmt.Errorf("cgroup %q: %w", path, errPath)
+		}
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = own + "/" + path
+	}
+	dir := filepath.Join(mount, path)
+	if dir == mount {
+		return "", fmt.Errorf("cgroup %q: it is everybody's: %w", path, errPath)
+	}
+	return dir, nil
+}
