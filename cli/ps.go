@@ -177,7 +177,7 @@ func psColumns(o *psOptions) (header []string, cells func(psRow) []string) {
 	return header, func(r psRow) []string {
 		c := []string{r.ID(), r.Image(), r.Command(), r.CreatedHuman(), r.Status(), r.Ports(), r.Names()}
 		if o.pod {
-			c = append(c, r.Pod(), r.PodName())
+			c = append(c, r.Pod(), r.PsEntry.PodName)
 		}
 		if o.list.Size {
 			c = append(c, r.Size())

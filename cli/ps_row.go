@@ -111,11 +111,11 @@ func portsText(published []network.PortMapping, exposed map[uint16][]string) str
 	var words []string
 	seen := map[string]bool{}
 	for _, p := range published {
-		host := p.HostIP
-		if host == "" {
-			host = "0.0.0.0"
+		host := "0.0.0.0"
+		if p.HostIP.IsValid() {
+			host = p.HostIP.String()
 		}
-		if strings.Contains(host, ":") {
+		if p.HostIP.Is6() {
 			host = "[" + host + "]"
 		}
 		for proto := range strings.SplitSeq(p.Protocol, ",") {

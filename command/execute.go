@@ -98,6 +98,22 @@ func (t *Tree) flagsOf(row *Node, cmd *Command, globals *Flags) *Flags {
 	return f
 }
 
+// ParseFlags parses args by the flags that declare declares, up to the first
+// argument, and returns the arguments. It is for a command that reads the
+// command line of another.
+func ParseFlags(path string, args []string, declare func(*Flags)) ([]string, error) {
+	f := newFlags(path)
+	f.SetInterspersed(false)
+	declare(f)
+	if err := f.Parse(args); err != nil {
+		return nil, &UsageError{path, err}
+	}
+	return f.Args(), nil
+}
+
+// Help prints the page of a path.
+func (t *Tree) Help(path string) error { return t.help(path) }
+
 // group answers a group's path with no command, or with one it has not.
 func (t *Tree) group(row *Node, rest []string) error {
 	for _, w := range rest {
