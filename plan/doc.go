@@ -35,6 +35,27 @@
 // pseudo calls exist: check compares a word of the scratch buffer and fails the
 // step, reap is the loop of a container's init process. EINTR is retried.
 //
+// # Invariants
+//
+// Check holds a plan to these; the fuzz tests of the compilers use it as oracle.
+//
+//   - Flow: jumps go forward to a step, references are to results of steps
+//     before, an accepted errno never leaves a result missing, the last step does
+//     not return. There is one fork at most.
+//   - Descriptors: what a step opens is close-on-exec; what the process is
+//     started with is closed, moved or close-on-exec before execve. What dup3
+//     puts on a number is meant for the program.
+//   - Hidden: PR_SET_DUMPABLE 0 comes before any namespace is joined and
+//     anything is mounted. Only a plan that writes its own id maps does that
+//     first: a process that hides cannot open its own uid_map.
+//   - Paths: when the container's root is attached, no path leads through it and
+//     nothing is mounted by path; below it, names of several elements are
+//     opened by openat2 with a RESOLVE_ flag that keeps them inside. After
+//     pivot_root no path is resolved but by execve, chdir and openat2.
+//   - Privileges: bounding set before capset, groups before the user.
+//   - Filter: after seccomp come execve and a few calls that any program makes.
+//   - Waits: three at most (maps, hooks, start), each announced.
+//
 // # The process
 //
 // An image is started with descriptors 0, 1, 2 for the program, 3 the write

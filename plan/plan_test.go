@@ -31,7 +31,7 @@ func busy(argv ...string) *Builder {
 	b.Deny(0, 0xffffffff, unix.TMPFS_MAGIC, unix.ELOOP)
 	b.Close(f)
 	b.Phase("exec")
-	b.CloexecRange(4, ^uint32(0))
+	b.CloexecRange(3, ^uint32(0))
 	for _, dir := range []string{"/nonexistent/", "/bin/"} {
 		b.Execve(dir+argv[0], argv, []string{"A=1", "B=two"}).Accept(unix.ENOENT)
 	}
