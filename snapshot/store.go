@@ -1,0 +1,378 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"hull/inroot"
+	"hull/layer"
+	"hull/oci"
+	"hull/state"
+)
+
+// ErrInUse reports a layer that others stand on.
+var ErrInUse = errors.New("layer is in use")
+
+// Options open a Store.
+type Options struct {
+	// Driver is overlay, or "" for it.
+	Driver string
+	// Rootless says that this process is root in a user's namespace only.
+	Rootless bool
+	// MountOptions are added to the mounts of containers (storage-opt mountopt=).
+	MountOptions []string
+}
+
+// A Store keeps committed snapshots, named by chain ID, and active ones, named by whoever prepared them
+// (a container's ID). Any number of processes may use it.
+type Store struct {
+	dir string
+	o   Options
+}
+
+// Open opens the store in dir. It makes nothing until something is stored.
+func Open(dir string, o Options) (*Store, error) {
+	if o.Driver != "" && o.Driver != "overlay" {
+		return nil, fmt.Errorf("open snapshots: driver %q is not known", o.Driver)
+	}
+	return &Store{dir: dir, o: o}, nil
+}
+
+// Driver returns the name of the driver.
+func (s *Store) Driver() string { return "overlay" }
+
+// Parallel reports whether a draft can be filled before its parent is committed (overlay can).
+func (s *Store) Parallel() bool { return true }
+
+func short(chain oci.Digest) string { return chain.Hex()[:16] }
+
+func (s *Store) layerDir(chain oci.Digest) string { return filepath.Join(s.dir, "l", short(chain)) }
+func (s *Store) activeDir(name string) string     { return filepath.Join(s.dir, "a", name) }
+
+// Exists reports whether the layer of that chain ID is there whole.
+func (s *Store) Exists(chain oci.Digest) bool {
+	if chain.Validate() != nil {
+		return false
+	}
+	text, err := state.ReadFile(filepath.Join(s.layerDir(chain), "chain"))
+	return err == nil && string(text) == string(chain)
+}
+
+// validName accepts what containers are named by: it becomes a directory.
+func validName(name string) bool {
+	if name == "" || len(name) > 128 || name[0] == '.' || name[0] == '-' {
+		return false
+	}
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+var drafts atomic.Uint64
+
+// temp makes a directory that belongs to this process.
+func (s *Store) temp() (string, error) {
+	self := state.Self()
+	dir := filepath.Join(s.dir, "t", fmt.Sprintf("%d-%d-%d", self.Pid, self.Start, drafts.Add(1)))
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, d := range []string{s.dir, filepath.Join(s.dir, "t"), filepath.Join(s.dir, "l"), filepath.Join(s.dir, "a")} {
+			if err := os.MkdirAll(d, 0o700); err != nil {
+				return "", err
+			}
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	return dir, err
+}
+
+// lock holds removal of layers off (shared), or everybody else (exclusive).
+func (s *Store) lock(ctx context.Context, exclusive bool) (*state.Lock, error) {
+	if exclusive {
+		return state.Acquire(ctx, filepath.Join(s.dir, "lock"))
+	}
+	return state.AcquireShared(ctx, filepath.Join(s.dir, "lock"))
+}
+
+// A Draft is a layer that is being unpacked. It has no name before Commit.
+type Draft struct {
+	s      *Store
+	parent oci.Digest
+	dir    string
+	done   bool
+}
+
+// untouched is the mode of a draft's root until a layer says another.
+const untouched = 0o1500
+
+// NewDraft begins a layer above parent ("" for the lowest). With a driver that is not Parallel, parent must exist.
+func (s *Store) NewDraft(ctx context.Context, parent oci.Digest) (*Draft, error) {
+	dir, err := s.temp()
+	if err != nil {
+		return nil, fmt.Errorf("begin layer: %w", err)
+	}
+	d := &Draft{s: s, parent: parent, dir: dir}
+	err = os.Mkdir(filepath.Join(dir, "d"), 0o700)
+	if err == nil {
+		err = unix.Chmod(filepath.Join(dir, "d"), untouched)
+	}
+	if err != nil {
+		d.Abort()
+		return nil, fmt.Errorf("begin layer: %w", err)
+	}
+	return d, nil
+}
+
+func (s *Store) whiteouts() layer.Whiteouts {
+	if s.o.Rootless {
+		return layer.OverlayUser
+	}
+	return layer.Overlay
+}
+
+// Unpack applies the uncompressed tar r (layer.Apply with the driver's own kind of whiteouts).
+func (d *Draft) Unpack(ctx context.Context, r io.Reader) error {
+	root, err := os.Open(filepath.Join(d.dir, "d"))
+	if err != nil {
+		return fmt.Errorf("unpack layer: %w", err)
+	}
+	defer root.Close()
+	return layer.Apply(ctx, root, r, layer.ApplyOptions{Whiteouts: d.s.whiteouts()})
+}
+
+// Commit gives the draft its chain ID; its parent must exist by now. One that exists already is no error.
+// It is on disk after the next Sync.
+func (d *Draft) Commit(chain oci.Digest) error {
+	if err := chain.Validate(); err != nil {
+		return fmt.Errorf("commit layer: %w", err)
+	}
+	l, err := d.s.lock(context.Background(), false)
+	if err != nil {
+		return fmt.Errorf("commit layer %s: %w", chain, err)
+	}
+	defer l.Release()
+	if d.s.Exists(chain) {
+		return d.Abort()
+	}
+	lower := short(chain)
+	root := filepath.Join(d.dir, "d")
+	above := ""
+	if d.parent != "" {
+		below, err := d.s.lower(d.parent)
+		if err != nil {
+			return fmt.Errorf("commit layer %s: parent %s: %w", chain, d.parent, err)
+		}
+		lower += ":" + below
+		above = filepath.Join(d.s.layerDir(d.parent), "d")
+	}
+	if err := inheritRoot(root, above); err != nil {
+		return fmt.Errorf("commit layer %s: %w", chain, err)
+	}
+	for name, text := range map[string]string{"chain": string(chain), "lower": lower, "parent": string(d.parent)} {
+		if err := state.WriteFile(d.dir, name, []byte(text), 0o600, false); err != nil {
+			return fmt.Errorf("commit layer %s: %w", chain, err)
+		}
+	}
+	if err := os.Rename(d.dir, d.s.layerDir(chain)); err != nil {
+		if d.s.Exists(chain) { // another was quicker
+			return d.Abort()
+		}
+		return fmt.Errorf("commit layer %s: %w", chain, err)
+	}
+	d.done = true
+	return nil
+}
+
+// inheritRoot gives a root that its layer did not mention the owner and mode
+// of the one below: the merged tree shows the topmost.
+func inheritRoot(root, below string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(root, &st); err != nil {
+		return err
+	}
+	if st.Mode&0o7777 != untouched {
+		return nil
+	}
+	mode := uint32(0o755)
+	if below != "" {
+		var b unix.Stat_t
+		if err := unix.Stat(below, &b); err != nil {
+			return err
+		}
+		mode = b.Mode & 0o7777
+		if err := unix.Chown(root, int(b.Uid), int(b.Gid)); err != nil {
+			return err
+		}
+	}
+	return unix.Chmod(root, mode)
+}
+
+// Abort removes the draft; after Commit it does nothing.
+func (d *Draft) Abort() error {
+	if d.done {
+		return nil
+	}
+	d.done = true
+	return removeTree(d.dir)
+}
+
+func removeTree(dir string) error {
+	parent, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	err = inroot.RemoveAll(parent, filepath.Base(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// lower is the list of a layer and what is below it, the top first.
+func (s *Store) lower(chain oci.Digest) (string, error) {
+	if !s.Exists(chain) {
+		return "", fs.ErrNotExist
+	}
+	text, err := state.ReadFile(filepath.Join(s.layerDir(chain), "lower"))
+	return string(text), err
+}
+
+// Sync waits until the disk has every committed layer.
+func (s *Store) Sync() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return fmt.Errorf("sync snapshots: %w", err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("sync snapshots: %w", err)
+	}
+	return nil
+}
+
+// An Info describes one snapshot in List.
+type Info struct {
+	Name   string     // of an active one
+	Chain  oci.Digest // of a committed one
+	Parent oci.Digest
+}
+
+// List returns all snapshots.
+func (s *Store) List() ([]Info, error) {
+	var out []Info
+	for _, kind := range []string{"l", "a"} {
+		entries, err := os.ReadDir(filepath.Join(s.dir, kind))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list snapshots: %w", err)
+		}
+		for _, e := range entries {
+			dir := filepath.Join(s.dir, kind, e.Name())
+			parent, err := state.ReadFile(filepath.Join(dir, "parent"))
+			if err != nil {
+				continue // being made or removed
+			}
+			i := Info{Parent: oci.Digest(parent)}
+			if kind == "a" {
+				i.Name = e.Name()
+			} else if chain, err := state.ReadFile(filepath.Join(dir, "chain")); err == nil {
+				i.Chain = oci.Digest(chain)
+			} else {
+				continue
+			}
+			out = append(out, i)
+		}
+	}
+	return out, nil
+}
+
+// RemoveLayer removes a committed layer that nothing stands on (else ErrInUse).
+func (s *Store) RemoveLayer(ctx context.Context, chain oci.Digest) error {
+	l, err := s.lock(ctx, true)
+	if err != nil {
+		return fmt.Errorf("remove layer %s: %w", chain, err)
+	}
+	dir, err := s.detach(chain)
+	l.Release()
+	if err != nil {
+		return fmt.Errorf("remove layer %s: %w", chain, err)
+	}
+	return removeTree(dir)
+}
+
+// detach takes a layer's name away, with the lock held.
+func (s *Store) detach(chain oci.Digest) (string, error) {
+	if !s.Exists(chain) {
+		return "", fs.ErrNotExist
+	}
+	all, err := s.List()
+	if err != nil {
+		return "", err
+	}
+	for _, i := range all {
+		if i.Parent == chain {
+			return "", ErrInUse
+		}
+	}
+	dir, err := s.temp()
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Rename(s.layerDir(chain), filepath.Join(dir, "l"))
+}
+
+// Remove removes an active snapshot; fs.ErrNotExist when it is not there.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	if !validName(name) {
+		return fmt.Errorf("remove snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
+	}
+	dir, err := s.temp()
+	if err != nil {
+		return fmt.Errorf("remove snapshot %s: %w", name, err)
+	}
+	if err := os.Rename(s.activeDir(name), filepath.Join(dir, "a")); err != nil {
+		os.Remove(dir)
+		return fmt.Errorf("remove snapshot %s: %w", name, err)
+	}
+	return removeTree(dir)
+}
+
+// Collect removes drafts and half-removed snapshots whose owner is dead.
+func (s *Store) Collect(ctx context.Context) error {
+	entries, err := os.ReadDir(filepath.Join(s.dir, "t"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("collect snapshots: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		w := strings.Split(e.Name(), "-")
+		if len(w) != 3 {
+			continue
+		}
+		pid, _ := strconv.Atoi(w[0])
+		start, _ := strconv.ParseUint(w[1], 10, 64)
+		if !(state.ProcessID{Pid: pid, Start: start}).Alive() {
+			errs = append(errs, removeTree(filepath.Join(s.dir, "t", e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
