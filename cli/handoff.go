@@ -123,7 +123,7 @@ func (s *session) pull(ctx context.Context, r engine.PullRequest, p pullFlags) e
 	if err != nil {
 		return fmt.Errorf("pull %s: %w", r.Name, err)
 	}
-	args := append(s.globals.argv(), "pull")
+	args := append(s.globals.Argv(), "pull")
 	if r.Policy != "" {
 		args = append(args, "--policy="+r.Policy)
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"hull/command"
 	"hull/engine"
@@ -22,18 +20,8 @@ type session struct {
 	stdout  *os.File
 	stderr  *os.File
 
-	globals globals
+	globals front.Globals
 	engine  *engine.Engine
-}
-
-// globals are the program's own flags.
-type globals struct {
-	root, runRoot, storageDriver string
-	storageOpts                  []string
-	cgroupManager, runtime       string
-	hooks, cdi                   []string
-	logLevel, out                string
-	debug, version               bool
 }
 
 // Run runs the command line args, args[0] being the program's name, and
@@ -69,80 +57,9 @@ func programName(args []string) string {
 
 func (s *session) docker() bool { return s.program == "docker" }
 
-// declare declares the global flags.
-func (g *globals) declare(f *command.Flags) {
-	f.StringVar(&g.root, "root", "", "Path to the directory in which images and containers are stored")
-	f.StringVar(&g.runRoot, "runroot", "", "Path to the directory of what a reboot ends")
-	f.StringVar(&g.storageDriver, "storage-driver", "", "Driver that keeps the layers (overlay, btrfs, vfs)")
-	f.StringArrayVar(&g.storageOpts, "storage-opt", nil, "Option of the storage driver")
-	f.StringVar(&g.cgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\"|\"systemd\")")
-	f.StringVar(&g.runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
-	f.StringSliceVar(&g.hooks, "hooks-dir", nil, "Directory of OCI hooks (may be given several times)")
-	f.StringSliceVar(&g.cdi, "cdi-spec-dir", nil, "Directory of CDI specifications (may be given several times)")
-	f.StringVar(&g.out, "out", "", "Send standard output to this file")
-	f.StringVar(&g.logLevel, "log-level", "warn", "Show messages of this level and above (trace, debug, info, warn, warning, error, fatal, panic)")
-	f.BoolVar(&g.version, "version", false, "Show the version")
-	f.BoolVarP(&g.debug, "debug", "D", false, "Same as --log-level=debug")
-	f.Hide("debug")
-	f.Words("log-level", logLevels...)
-	f.Words("cgroup-manager", "cgroupfs", "systemd")
-	f.Words("storage-driver", "overlay", "btrfs", "vfs")
-	f.Lookup("version").Shorthand = ""
-}
-
-var logLevels = []string{"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"}
-
-// check looks at what the flags' own types do not.
-func (g *globals) check() error {
-	if !slices.Contains(logLevels, strings.ToLower(g.logLevel)) {
-		return fmt.Errorf("log level %q is not supported, choose from: %s", g.logLevel, strings.Join(logLevels, ", "))
-	}
-	if g.cgroupManager != "" && g.cgroupManager != "cgroupfs" && g.cgroupManager != "systemd" {
-		return fmt.Errorf("cgroup manager %q is not known, choose cgroupfs or systemd", g.cgroupManager)
-	}
-	return nil
-}
-
-// argv is the flags as a child process must be given them.
-func (g *globals) argv() []string {
-	var a []string
-	one := func(name, value string) {
-		if value != "" {
-			a = append(a, "--"+name+"="+value)
-		}
-	}
-	one("root", g.root)
-	one("runroot", g.runRoot)
-	one("storage-driver", g.storageDriver)
-	for _, o := range g.storageOpts {
-		one("storage-opt", o)
-	}
-	one("cgroup-manager", g.cgroupManager)
-	one("runtime", g.runtime)
-	for _, h := range g.hooks {
-		one("hooks-dir", h)
-	}
-	for _, c := range g.cdi {
-		one("cdi-spec-dir", c)
-	}
-	if g.logLevel != "warn" {
-		one("log-level", g.logLevel)
-	}
-	return a
-}
-
-// quietLevel reports that the user does not want warnings.
-func (g *globals) quietLevel() bool {
-	switch strings.ToLower(g.logLevel) {
-	case "error", "fatal", "panic":
-		return true
-	}
-	return false
-}
-
 // warn tells the user something that is not an error.
 func (s *session) warn(text string) {
-	if !s.globals.quietLevel() {
+	if !s.globals.Quiet() {
 		fmt.Fprintf(s.stderr, "Warning: %s\n", command.Printable(text))
 	}
 }
@@ -159,11 +76,11 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 		return s.engine, nil
 	}
 	g := &s.globals
-	if err := g.check(); err != nil {
+	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	if g.out != "" {
-		f, err := os.OpenFile(g.out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if g.Out != "" {
+		f, err := os.OpenFile(g.Out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 		if err != nil {
 			return nil, fmt.Errorf("open --out: %w", err)
 		}
@@ -172,17 +89,17 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	if err := front.Enter(ctx); err != nil {
 		return nil, err
 	}
-	root, runRoot, err := front.Directories(g.root, g.runRoot)
+	root, runRoot, err := front.Directories(g.Root, g.RunRoot)
 	if err != nil {
 		return nil, err
 	}
 	e, err := engine.Open(ctx, engine.Options{
 		Root: root, RunRoot: runRoot, Rootless: front.InUserNamespace(),
-		StorageDriver: g.storageDriver, StorageOpts: g.storageOpts,
-		CgroupManager: g.cgroupManager,
-		Runtime:       g.runtime,
-		Hooks:         g.hooks, CDIDirs: g.cdi,
-		GlobalArgs: g.argv(),
+		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
+		CgroupManager: g.CgroupManager,
+		Runtime:       g.Runtime,
+		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,
+		GlobalArgs: g.Argv(),
 		Pull:       func(ctx context.Context, r engine.PullRequest) error { return s.pull(ctx, r, p) },
 		Warn:       s.warn,
 	})

@@ -13,7 +13,7 @@ func (s *session) tree() *command.Tree {
 		Program: s.program,
 		Long:    "Run containers, pods and images without a daemon",
 		Nodes:   slices.Concat(s.containerNodes(), s.objectNodes(), s.imageNodes(), fullNodes, s.ociNodes(), s.innerNodes()),
-		Globals: s.globals.declare,
+		Globals: s.globals.Declare,
 		Handoff: s.handoff,
 		Stdout:  s.stdout,
 		Stderr:  s.stderr,

@@ -1,0 +1,31 @@
+package clifull
+
+import (
+	"hull/command"
+)
+
+// tree is the table of the commands of this binary.
+func (s *session) tree() *command.Tree {
+	return &command.Tree{
+		Program: s.program,
+		Long:    "Run containers, pods and images without a daemon",
+		Nodes:   s.nodes(),
+		Globals: s.globals.Declare,
+		Stdout:  s.stdout,
+		Stderr:  s.stderr,
+	}
+}
+
+func (s *session) nodes() []command.Node {
+	return []command.Node{
+		{Path: "login", Short: "Log in to a container registry", Build: s.login},
+		{Path: "logout", Short: "Log out of a container registry", Build: s.logout},
+		{Path: "pull", Short: "Pull an image from a registry", Build: s.pull},
+		{Path: "push", Short: "Push an image to a specified destination", Build: s.push},
+		{Path: "search", Short: "Search registry for image", Build: s.search},
+		{Path: "image", Short: "Manage images"},
+		{Path: "image pull", Short: "Pull an image from a registry", Build: s.pull},
+		{Path: "image push", Short: "Push an image to a specified destination", Build: s.push},
+		{Path: "image search", Short: "Search registry for image", Build: s.search},
+	}
+}

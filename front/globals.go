@@ -1,0 +1,104 @@
+package front
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"hull/command"
+)
+
+// Globals are the program's own flags, which each of its binaries takes.
+type Globals struct {
+	Root, RunRoot, StorageDriver string
+	StorageOpts                  []string
+	CgroupManager, Runtime       string
+	Hooks, CDIDirs               []string
+	LogLevel, Out                string
+	Version                      bool
+
+	debug bool
+}
+
+// Declare declares the global flags.
+func (g *Globals) Declare(f *command.Flags) {
+	f.StringVar(&g.Root, "root", "", "Path to the directory in which images and containers are stored")
+	f.StringVar(&g.RunRoot, "runroot", "", "Path to the directory of what a reboot ends")
+	f.StringVar(&g.StorageDriver, "storage-driver", "", "Driver that keeps the layers (overlay, btrfs, vfs)")
+	f.StringArrayVar(&g.StorageOpts, "storage-opt", nil, "Option of the storage driver")
+	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\"|\"systemd\")")
+	f.StringVar(&g.Runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
+	f.StringSliceVar(&g.Hooks, "hooks-dir", nil, "Directory of OCI hooks (may be given several times)")
+	f.StringSliceVar(&g.CDIDirs, "cdi-spec-dir", nil, "Directory of CDI specifications (may be given several times)")
+	f.StringVar(&g.Out, "out", "", "Send standard output to this file")
+	f.StringVar(&g.LogLevel, "log-level", "warn", "Show messages of this level and above (trace, debug, info, warn, warning, error, fatal, panic)")
+	f.BoolVar(&g.Version, "version", false, "Show the version")
+	f.BoolVarP(&g.debug, "debug", "D", false, "Same as --log-level=debug")
+	f.Hide("debug")
+	f.Words("log-level", logLevels...)
+	f.Words("cgroup-manager", "cgroupfs", "systemd")
+	f.Words("storage-driver", "overlay", "btrfs", "vfs")
+	f.Lookup("version").Shorthand = ""
+}
+
+var logLevels = []string{"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"}
+
+// Check looks at what the flags' own types do not.
+func (g *Globals) Check() error {
+	if g.debug {
+		g.LogLevel = "debug"
+	}
+	if !slices.Contains(logLevels, strings.ToLower(g.LogLevel)) {
+		return fmt.Errorf("log level %q is not supported, choose from: %s", g.LogLevel, strings.Join(logLevels, ", "))
+	}
+	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" && g.CgroupManager != "systemd" {
+		return fmt.Errorf("cgroup manager %q is not known, choose cgroupfs or systemd", g.CgroupManager)
+	}
+	return nil
+}
+
+// Argv is the flags as a child process must be given them.
+func (g *Globals) Argv() []string {
+	var a []string
+	one := func(name, value string) {
+		if value != "" {
+			a = append(a, "--"+name+"="+value)
+		}
+	}
+	one("root", g.Root)
+	one("runroot", g.RunRoot)
+	one("storage-driver", g.StorageDriver)
+	for _, o := range g.StorageOpts {
+		one("storage-opt", o)
+	}
+	one("cgroup-manager", g.CgroupManager)
+	one("runtime", g.Runtime)
+	for _, h := range g.Hooks {
+		one("hooks-dir", h)
+	}
+	for _, c := range g.CDIDirs {
+		one("cdi-spec-dir", c)
+	}
+	if g.LogLevel != "warn" {
+		one("log-level", g.LogLevel)
+	}
+	return a
+}
+
+// Quiet reports that the user does not want warnings.
+func (g *Globals) Quiet() bool {
+	switch strings.ToLower(g.LogLevel) {
+	case "error", "fatal", "panic":
+		return true
+	}
+	return false
+}
+
+// Verbose reports that the user wants to know each step.
+func (g *Globals) Verbose() bool {
+	switch strings.ToLower(g.LogLevel) {
+	case "debug", "trace":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,353 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"hull/image"
+	"hull/oci"
+	"hull/registry"
+)
+
+// PushOptions say how to push.
+type PushOptions struct {
+	// Format is oci, v2s2, or "" for what the image has.
+	Format string
+	// Compression is gzip, zstd, or "" for what the layers have; a layer that is
+	// stored uncompressed is then compressed by gzip. Level 0 is the usual one.
+	Compression image.Compression
+	Level       int
+	// Force compresses anew layers that are compressed in another way.
+	Force bool
+	// Compress compresses the layers of a dir: destination.
+	Compress bool
+}
+
+// A Pushed says what is in the registry now.
+type Pushed struct {
+	Ref    oci.Reference
+	Digest oci.Digest
+	Size   int64 // of the manifest
+}
+
+// Push sends an image to dest, which may begin with a transport; "" is the name
+// that the image was found by.
+func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (Pushed, error) {
+	hold, err := t.Images.Hold(ctx)
+	if err != nil {
+		return Pushed{}, err
+	}
+	defer hold.Release()
+	img, found, err := t.Images.ResolveName(ctx, name)
+	if err != nil {
+		return Pushed{}, err
+	}
+	if dest == "" {
+		if dest = found.String(); found.Path == "" {
+			dest = name
+		}
+	}
+	transport, rest := splitTransport(dest)
+	if transport != "docker" {
+		d, err := t.pushArchive(ctx, transport, rest, img, o)
+		return Pushed{Digest: d}, err
+	}
+	ref, err := oci.ParseReference(rest)
+	if err != nil {
+		return Pushed{}, err
+	}
+	if ref.Digest != "" {
+		return Pushed{}, fmt.Errorf("push to %s: the destination must not have a digest", ref)
+	}
+	ref = ref.Normalized().Tagged()
+	repo, err := t.Registry.Destination(ctx, ref)
+	if err != nil {
+		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
+	}
+	t.notify(Event{Kind: Signatures})
+	p := &push{t: t, repo: repo, ref: ref, img: img, o: o}
+	d, size, err := p.run(ctx)
+	if err != nil {
+		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
+	}
+	return Pushed{ref, d, size}, nil
+}
+
+// A push is one image on its way to one repository.
+type push struct {
+	t    *Transfer
+	repo *registry.Repository
+	ref  oci.Reference
+	img  image.Image
+	o    PushOptions
+}
+
+func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
+	m, data, err := p.t.Images.ReadManifest(p.img)
+	if err != nil {
+		return "", 0, err
+	}
+	docker, err := p.format(m)
+	if err != nil {
+		return "", 0, err
+	}
+	sources, err := p.mountable(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	layers := make([]oci.Descriptor, len(m.Layers))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(p.t.jobs())
+	first := map[oci.Digest]int{}
+	for i, l := range m.Layers {
+		if _, again := first[l.Digest]; again {
+			continue // the same blob twice: once is enough
+		}
+		first[l.Digest] = i
+		g.Go(func() (err error) {
+			layers[i], err = p.layer(gctx, p.img.Layers[i], l, docker, sources[l.Digest])
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", 0, err
+	}
+	for i, l := range m.Layers {
+		layers[i] = layers[first[l.Digest]]
+	}
+	if err := p.blob(ctx, m.Config, p.stored(m.Config.Digest), nil, Config); err != nil {
+		return "", 0, err
+	}
+	data, mediaType, err := rewrite(m, data, layers, docker)
+	if err != nil {
+		return "", 0, err
+	}
+	p.t.notify(Event{Kind: Manifest})
+	if err := p.repo.PutManifest(ctx, p.ref.Tag, mediaType, data); err != nil {
+		return "", 0, err
+	}
+	return oci.FromBytes(data), int64(len(data)), nil
+}
+
+// format decides whether the manifest is to be docker's schema 2. That has no
+// layers of zstd.
+func (p *push) format(m *oci.Manifest) (docker bool, err error) {
+	switch p.o.Format {
+	case "":
+		return isDocker(m) && p.o.Compression != image.Zstd, nil
+	case "oci":
+		return false, nil
+	case "v2s2", "docker":
+		if p.o.Compression == image.Zstd {
+			return false, errors.New("layers compressed by zstd need the format oci")
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("unknown format %q. Choose one of the supported formats: 'oci' or 'v2s2'", p.o.Format)
+}
+
+func isDocker(m *oci.Manifest) bool {
+	return m.MediaType == oci.DockerManifest || m.MediaType == "" && m.Config.MediaType == oci.DockerConfig
+}
+
+// mountable lists for each layer the repositories of the same registry in which
+// this store has seen it.
+func (p *push) mountable(ctx context.Context) (map[oci.Digest][]string, error) {
+	images, err := p.t.Images.List(ctx)
+	if err != nil && len(images) == 0 {
+		return nil, err
+	}
+	from := map[oci.Digest][]string{}
+	for _, img := range images {
+		for _, n := range img.Names {
+			if n.Domain != p.ref.Domain || n.Path == p.ref.Path {
+				continue
+			}
+			for _, l := range img.Layers {
+				if len(from[l.Blob.Digest]) < 3 && !slices.Contains(from[l.Blob.Digest], n.Path) {
+					from[l.Blob.Digest] = append(from[l.Blob.Digest], n.Path)
+				}
+			}
+		}
+	}
+	return from, nil
+}
+
+// layer sends one layer, compressed anew where that is wanted, and returns how
+// the manifest is to call it.
+func (p *push) layer(ctx context.Context, l image.Layer, d oci.Descriptor, docker bool, from []string) (oci.Descriptor, error) {
+	have, _ := image.LayerCompression(d.MediaType)
+	want := have
+	switch {
+	case have == image.Uncompressed:
+		if want = p.o.Compression; want == image.Uncompressed {
+			want = image.Gzip
+		}
+	case p.o.Force && p.o.Compression != "":
+		want = p.o.Compression
+	}
+	if have == image.Zstd && docker && !p.o.Force {
+		want = image.Gzip
+	}
+	if want == have {
+		err := p.blob(ctx, d, p.stored(d.Digest), from, Blob)
+		d.MediaType = mediaType(d.MediaType, have, docker)
+		return d, err
+	}
+	p.t.notify(Event{Kind: Blob, Blob: d.Digest, Size: d.Size})
+	f, made, err := p.compress(ctx, l, want)
+	if err != nil {
+		return d, fmt.Errorf("compress layer %s: %w", d.Digest, err)
+	}
+	defer f.Close()
+	made.MediaType = image.LayerType(want, docker)
+	made.Annotations = d.Annotations
+	content := func(offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(f, offset, made.Size-offset)), nil
+	}
+	return made, p.blob(ctx, made, content, nil, Blob)
+}
+
+// mediaType is the type of an unchanged layer in a manifest of the format.
+func mediaType(t string, c image.Compression, docker bool) string {
+	if !oci.IsLayer(t) || t == image.LayerType(c, docker) {
+		return t
+	}
+	return image.LayerType(c, docker)
+}
+
+// compress makes the blob of a layer in a nameless file.
+func (p *push) compress(ctx context.Context, l image.Layer, c image.Compression) (*os.File, oci.Descriptor, error) {
+	r, err := p.t.Images.OpenLayer(ctx, l)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp("", "hull-push-")
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+	os.Remove(f.Name())
+	w := &hashWriter{w: f, h: oci.Digest("sha256:").Hash()}
+	z, err := image.Compress(w, c, p.o.Level)
+	if err == nil {
+		if _, err = io.Copy(z, r); err == nil {
+			err = z.Close()
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, oci.Descriptor{}, err
+	}
+	return f, oci.Descriptor{Digest: oci.NewDigest(w.h.Sum(nil)), Size: w.n}, nil
+}
+
+// stored is a blob of the store.
+func (p *push) stored(d oci.Digest) registry.Content {
+	return func(offset int64) (io.ReadCloser, error) {
+		f, err := p.t.Images.Blobs().Open(d)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := f.Seek(offset, io.SeekStart); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+}
+
+// blob sends a blob unless the registry has it, or can take it from another of
+// its repositories.
+func (p *push) blob(ctx context.Context, d oci.Descriptor, content registry.Content, from []string, kind Kind) error {
+	p.t.notify(Event{Kind: kind, Blob: d.Digest, Size: d.Size})
+	has, err := p.repo.Has(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	if has {
+		p.t.notify(Event{Kind: Exists, Blob: d.Digest, Size: d.Size, Text: "already exists"})
+		return nil
+	}
+	for _, name := range from {
+		ok, err := p.repo.Mount(ctx, d.Digest, name)
+		if err == nil && ok {
+			p.t.notify(Event{Kind: Exists, Blob: d.Digest, Size: d.Size, Text: "mounted from " + name})
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	err = p.repo.Upload(ctx, d, func(offset int64) (io.ReadCloser, error) {
+		r, err := content(offset)
+		if err != nil {
+			return nil, err
+		}
+		return readCloser{&meter{t: p.t, r: r, blob: d.Digest, size: d.Size, n: offset}, r}, nil
+	})
+	if err != nil {
+		return err
+	}
+	p.t.notify(Event{Kind: Done, Blob: d.Digest, Size: d.Size})
+	return nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// hashWriter hashes and counts what is written through it.
+type hashWriter struct {
+	w io.Writer
+	h interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	n int64
+}
+
+func (w *hashWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.h.Write(p[:n])
+	w.n += int64(n)
+	return n, err
+}
+
+// rewrite returns the manifest with the layers and in the format: the same
+// bytes when nothing is different.
+func rewrite(m *oci.Manifest, data []byte, layers []oci.Descriptor, docker bool) ([]byte, string, error) {
+	have := m.MediaType
+	if have == "" {
+		have = oci.MediaTypeManifest
+		if isDocker(m) {
+			have = oci.DockerManifest
+		}
+	}
+	same := docker == isDocker(m)
+	for i := range layers {
+		same = same && layers[i].Digest == m.Layers[i].Digest && layers[i].MediaType == m.Layers[i].MediaType
+	}
+	if same {
+		return data, have, nil
+	}
+	n := *m
+	n.Layers, n.MediaType, n.Config.MediaType = layers, oci.MediaTypeManifest, oci.MediaTypeConfig
+	if docker {
+		n.MediaType, n.Config.MediaType = oci.DockerManifest, oci.DockerConfig
+		n.Annotations, n.ArtifactType, n.Subject = nil, "", nil
+	}
+	data, err := json.Marshal(&n)
+	if err != nil {
+		return nil, "", fmt.Errorf("bug: encode manifest: %w", err)
+	}
+	return data, n.MediaType, nil
+}
