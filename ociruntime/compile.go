@@ -18,7 +18,7 @@ func Compile(spec *oci.Spec, o CompileOptions) (p *plan.Plan, warnings []string,
 	}
 	c := newCompiler(spec, o)
 	for _, phase := range []func() error{
-		c.begin,         // cgroups and namespaces of others: while this process is still the host's
+		c.begin,         // cgroups and namespaces of others, files of the host: while this process is still the host's
 		c.fork,          // into the new namespaces; the parent's half ends here
 		c.hide,          // from the new pid namespace's owner, before anything of the container is touched
 		c.prepareMounts, // no mount of what follows may reach the host
@@ -57,6 +57,7 @@ type compiler struct {
 	newNS   int              // CLONE_NEW… to be made
 	join    []namespaceToken // to be joined
 	userNS  bool             // the container has one of its own or joins one
+	ownMaps bool             // of a user namespace that the process makes for itself
 	root    plan.FD          // the container's root
 	dev     bool             // /dev is a mount of the container's own
 	control plan.FD
@@ -65,6 +66,10 @@ type compiler struct {
 	notify  plan.FD // CompileOptions.SeccompListener
 	keep    []plan.FD
 	labels  []label
+	proc    plan.FD // the host's /proc, where it cannot be named any more
+	offsets plan.FD // the file of the time namespace's offsets
+	maskAt  plan.FD // where the masks are attached
+	trees   map[*oci.Mount]plan.FD
 	// inherited counts the files that the plan is started with.
 	inherited int
 }
@@ -84,7 +89,7 @@ type label struct {
 }
 
 func newCompiler(spec *oci.Spec, o CompileOptions) *compiler {
-	c := &compiler{b: plan.NewBuilder(), spec: spec, o: o, process: spec.Process, linux: spec.Linux}
+	c := &compiler{b: plan.NewBuilder(), spec: spec, o: o, process: spec.Process, linux: spec.Linux, trees: make(map[*oci.Mount]plan.FD)}
 	if c.process == nil {
 		c.process = &oci.Process{}
 	}
@@ -136,6 +141,17 @@ func (c *compiler) begin() error {
 		c.keep = append(c.keep, c.inherit(fmt.Sprintf("preserved %d", i), f))
 	}
 	c.joinCgroups()
+	c.oomScore()
+	if c.newNS&unix.CLONE_NEWTIME != 0 && len(c.linux.TimeOffsets) > 0 {
+		c.offsets, _ = c.b.Openat(plan.CWD, "/proc/self/timens_offsets", unix.O_WRONLY|unix.O_CLOEXEC)
+	}
+	if err := c.hostTrees(); err != nil {
+		return err
+	}
+	if !c.ownMaps {
+		c.b.Phase("hide")
+		c.b.Prctl(unix.PR_SET_DUMPABLE, 0)
+	}
 	c.joinNamespaces()
 	return c.timeOffsets()
 }
@@ -154,7 +170,8 @@ func (c *compiler) joinCgroups() {
 	c.b.Subject("")
 }
 
-// hide keeps the processes of the container from looking into this one.
+// hide keeps the processes of the container from looking into this one. A
+// change of the user ends it, and one's own id maps can be written only before.
 func (c *compiler) hide() error {
 	c.b.Phase("hide")
 	c.b.Prctl(unix.PR_SET_DUMPABLE, 0)

@@ -40,7 +40,8 @@ func (c *compiler) maskPaths() error {
 	c.b.Subject("make the masks")
 	fs := c.fsopen("tmpfs", "tmpfs", []string{"mode=755", "nr_inodes=4"})
 	masks := c.b.Fsmount(fs, 0)
-	c.b.MoveMountPath(masks, maskDir)
+	c.b.MoveMount(masks, c.maskAt)
+	c.b.Close(c.maskAt)
 	c.b.Mknodat(masks, "file", unix.S_IFREG, 0)
 	c.b.Mkdirat(masks, "dir", 0o555)
 	c.b.MountSetattr(masks, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
@@ -59,23 +60,19 @@ func (c *compiler) maskPaths() error {
 
 // mask mounts the fitting mask on t; of an unknown kind the file is tried first.
 func (c *compiler) mask(masks, t plan.FD, kind Kind) {
-	over := func(name string) (end func()) {
+	over := func(name string) plan.Call {
 		m, _ := c.b.OpenTree(masks, name, unix.OPEN_TREE_CLONE)
-		move := c.b.MoveMount(m, t)
-		if kind == Unknown && name == "file" {
-			move.Accept(unix.ENOTDIR)
-		}
-		return func() { move.SkipOnSuccess(); c.b.Close(m) }
+		return c.b.MoveMount(m, t) // m ends with execve
 	}
 	switch kind {
 	case Directory:
-		over("dir")()
+		over("dir")
 	case File:
-		over("file")()
+		over("file")
 	default:
-		end := over("file")
-		over("dir")()
-		end()
+		file := over("file").Accept(unix.ENOTDIR)
+		over("dir")
+		file.SkipOnSuccess()
 	}
 }
 

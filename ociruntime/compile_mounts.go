@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,8 @@ const openPath = unix.O_PATH | unix.O_CLOEXEC
 // mounts mounts what the configuration lists.
 func (c *compiler) mounts() error {
 	c.b.Phase("mounts")
-	for _, m := range c.spec.Mounts {
-		if err := c.mount(m); err != nil {
+	for i := range c.spec.Mounts {
+		if err := c.mount(&c.spec.Mounts[i]); err != nil {
 			return err
 		}
 	}
@@ -34,8 +35,8 @@ func (c *compiler) mounts() error {
 }
 
 // mount mounts one entry on its destination below the root.
-func (c *compiler) mount(m oci.Mount) error {
-	o, err := parseMount(m)
+func (c *compiler) mount(m *oci.Mount) error {
+	o, err := parseMount(*m)
 	if err != nil {
 		return err
 	}
@@ -43,9 +44,9 @@ func (c *compiler) mount(m oci.Mount) error {
 	if dst == "/dev" && !(o.bind && m.Source == "/dev") {
 		c.dev = true
 	}
-	c.b.Subject("mount " + describe(m) + " on " + dst)
+	c.b.Subject("mount " + describe(*m) + " on " + dst)
 	switch {
-	case m.Type == "cgroup" || m.Type == "cgroup2" && !o.bind:
+	case (m.Type == "cgroup" || m.Type == "cgroup2") && !o.bind:
 		return c.mountCgroup(dst, o)
 	case o.bind:
 		return c.bind(m, dst, o)
@@ -74,7 +75,7 @@ func describe(m oci.Mount) string {
 }
 
 // bind mounts a directory or file of the host.
-func (c *compiler) bind(m oci.Mount, dst string, o mountOptions) error {
+func (c *compiler) bind(m *oci.Mount, dst string, o mountOptions) error {
 	kind := c.o.Facts.Paths[m.Source]
 	if kind == Absent {
 		return fmt.Errorf("mount %s on %s: %w", m.Source, dst, unix.ENOENT)
@@ -82,23 +83,68 @@ func (c *compiler) bind(m oci.Mount, dst string, o mountOptions) error {
 	if kind == Unknown {
 		kind = Directory
 	}
-	flags := uint(unix.OPEN_TREE_CLONE)
-	if o.recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	tree, _ := c.b.OpenTree(plan.CWD, m.Source, flags)
-	if o.idmap {
-		if c.userFD == 0 {
-			return fmt.Errorf("mount %s on %s: idmap needs a user namespace made by the caller", m.Source, dst)
-		}
-		c.b.MountSetattr(tree, plan.MountAttr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: c.userFD, Recursive: o.ridmap})
-	}
+	tree := c.tree(m, o)
 	if o.set|o.clear != 0 {
 		c.b.MountSetattr(tree, plan.MountAttr{Set: o.set, Clear: o.clear})
 	}
 	target := c.target(dst, kind, inRoot)
 	c.notKernels(target, dst)
 	c.attach(tree, target, o)
+	return nil
+}
+
+// tree is a detached copy of m's source.
+func (c *compiler) tree(m *oci.Mount, o mountOptions) plan.FD {
+	if early, ok := c.trees[m]; ok {
+		return early
+	}
+	flags := uint(unix.OPEN_TREE_CLONE)
+	if o.recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	tree, _ := c.b.OpenTree(plan.CWD, m.Source, flags)
+	return tree
+}
+
+// hostTrees makes the copies that must come from the host's mount namespace: an
+// idmapped one needs rights over the file system, which the container's user
+// namespace does not have, and a shared one stays in its peer group only
+// when it is copied before everything becomes a slave.
+func (c *compiler) hostTrees() error {
+	all := make([]*oci.Mount, 0, len(c.spec.Mounts)+len(c.o.Rootfs))
+	for i := range c.o.Rootfs {
+		all = append(all, &c.o.Rootfs[i])
+	}
+	for i := range c.spec.Mounts {
+		all = append(all, &c.spec.Mounts[i])
+	}
+	for _, m := range all {
+		o, err := parseMount(*m)
+		if err != nil {
+			return err
+		}
+		maps := len(m.UIDMappings)+len(m.GIDMappings) > 0
+		if maps && (!slices.Equal(m.UIDMappings, c.linux.UIDMappings) || !slices.Equal(m.GIDMappings, c.linux.GIDMappings)) {
+			return fmt.Errorf("mount %s on %s: maps of its own that are not the container's are not supported", m.Source, m.Destination)
+		}
+		idmap := o.idmap || maps
+		switch {
+		case idmap && !o.bind:
+			return fmt.Errorf("mount %s on %s: idmap is for bind mounts", m.Type, m.Destination)
+		case idmap && c.userFD == 0:
+			return fmt.Errorf("mount %s on %s: idmap needs a user namespace made by the caller", m.Source, m.Destination)
+		case !idmap && (!o.bind || o.propagation&unix.MS_SHARED == 0):
+			continue
+		}
+		c.b.Phase("mounts of the host")
+		c.b.Subject("take " + m.Source)
+		tree := c.tree(m, o)
+		if idmap {
+			c.b.MountSetattr(tree, plan.MountAttr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: c.userFD, Recursive: o.ridmap})
+		}
+		c.trees[m] = tree
+		c.b.Subject("")
+	}
 	return nil
 }
 
@@ -166,6 +212,10 @@ func (c *compiler) mountCgroup(dst string, o mountOptions) error {
 		own = own || n.kind == oci.CgroupNamespace
 	}
 	hierarchies := c.o.Facts.Cgroups
+	if c.userNS || c.o.Facts.InUserNS {
+		// The kernel gives hierarchies of version 1 to the host's root only.
+		hierarchies = slices.DeleteFunc(slices.Clone(hierarchies), func(h CgroupMount) bool { return h.Options != nil })
+	}
 	if len(hierarchies) == 1 && hierarchies[0].Dir == "" {
 		target := c.target(dst, Directory, inRoot)
 		c.attach(c.cgroupTree(hierarchies[0], own, o), target, o)

@@ -46,34 +46,42 @@ func sysctlPath(key string) string {
 	return strings.ReplaceAll(key, ".", "/")
 }
 
-// openLabels opens what is written after the host's /proc is gone, and sets
-// what can be set now.
-func (c *compiler) openLabels() error {
-	p := c.process
-	if adj := p.OOMScoreAdj; adj != nil {
+// oomScore is inherited over the fork; a process that hides, in a user
+// namespace, could not open the file.
+func (c *compiler) oomScore() {
+	if adj := c.process.OOMScoreAdj; adj != nil {
 		c.b.Phase("oom score")
 		f, _ := c.b.Openat(plan.CWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC)
 		c.b.Write(f, strconv.Itoa(*adj)).Accept(unix.EACCES) // lowering it is the privileged's
 		c.b.Close(f)
 	}
+}
+
+// openLabels opens what is written after the host's /proc is gone. The files
+// are those of the process that opens them, so it comes after the fork.
+func (c *compiler) openLabels() error {
+	p := c.process
 	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
 		if !c.o.Facts.AppArmor {
 			return fmt.Errorf("set AppArmor profile %s: AppArmor is not active on this host", p.ApparmorProfile)
 		}
-		c.openLabel("/proc/self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+		c.openLabel("self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
 	}
 	if p.SelinuxLabel != "" {
 		if !c.o.Facts.SELinux {
 			return fmt.Errorf("set SELinux label %s: SELinux is not active on this host", p.SelinuxLabel)
 		}
-		c.openLabel("/proc/self/attr/exec", p.SelinuxLabel)
+		c.openLabel("self/attr/exec", p.SelinuxLabel)
 	}
 	return nil
 }
 
 func (c *compiler) openLabel(file, text string) {
 	c.b.Phase("label")
-	f, _ := c.b.Openat(plan.CWD, file, unix.O_WRONLY|unix.O_CLOEXEC)
+	if c.proc == 0 {
+		c.proc, _ = c.b.Openat(plan.CWD, "/proc", openPath|unix.O_DIRECTORY)
+	}
+	f, _ := c.b.Openat2(c.proc, file, unix.O_WRONLY|unix.O_CLOEXEC, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_MAGICLINKS)
 	c.labels = append(c.labels, label{f, text})
 }
 

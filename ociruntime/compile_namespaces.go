@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,8 +48,9 @@ func (c *compiler) namespaces() error {
 			c.userNS = c.userNS || f.kind == oci.UserNamespace
 		}
 	}
-	if c.newNS&unix.CLONE_NEWUSER != 0 && !ownMaps(c.linux) {
-		return fmt.Errorf("make user namespace: the process itself can map only one id; several need a namespace that the caller has made")
+	c.ownMaps = c.newNS&unix.CLONE_NEWUSER != 0
+	if c.ownMaps && !ownMaps(c.linux) {
+		return errors.New("make user namespace: the process itself can map only one id; several need a namespace that the caller has made")
 	}
 	return nil
 }
@@ -111,9 +113,14 @@ func (c *compiler) timeOffsets() error {
 	c.b.Unshare(unix.CLONE_NEWTIME)
 	for _, clock := range []string{"monotonic", "boottime"} {
 		if off, ok := c.linux.TimeOffsets[clock]; ok {
-			c.b.WriteFile(plan.CWD, "/proc/self/timens_offsets", fmt.Sprintf("%s %d %d", clock, off.Secs, off.Nanosecs))
+			c.b.Subject("set the clock " + clock)
+			c.b.Write(c.offsets, fmt.Sprintf("%s %d %d", clock, off.Secs, off.Nanosecs))
 		}
 	}
+	if c.offsets != 0 {
+		c.b.Close(c.offsets)
+	}
+	c.b.Subject("")
 	return nil
 }
 
@@ -132,7 +139,7 @@ func (c *compiler) fork() error {
 	if c.userNS {
 		c.b.Phase("root of the user namespace")
 		c.b.Setresgid(0)
-		if !c.o.Facts.SetgroupsDenied && !ownMaps(c.linux) {
+		if !c.o.Facts.SetgroupsDenied && !c.ownMaps {
 			c.b.Setgroups(nil)
 		}
 		c.b.Setresuid(0)

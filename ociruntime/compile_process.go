@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -54,82 +55,114 @@ func (c *compiler) credentials() error {
 	}
 	if p.NoNewPrivileges {
 		c.b.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1)
-	} else if err := c.seccomp(); err != nil {
-		// Without no_new_privs a filter needs a capability that goes next.
+	}
+	caps, err := c.capabilitySets()
+	if err != nil {
 		return err
 	}
-	if err := c.capabilities(); err != nil {
-		return err
-	}
-	if c.linux.Seccomp != nil && p.NoNewPrivileges {
-		c.changeDirectory()
-		return c.seccomp()
-	}
-	c.changeDirectory()
-	return nil
-}
-
-// changeDirectory is done as the program's user, who may not be allowed.
-func (c *compiler) changeDirectory() {
+	c.identity(caps)
 	umask := uint32(0o022)
-	if u := c.process.User.Umask; u != nil {
+	if u := p.User.Umask; u != nil {
 		umask = *u
 	}
 	c.b.Umask(umask)
+	if p.NoNewPrivileges || c.linux.Seccomp == nil && c.o.Seccomp == nil {
+		c.setCapabilities(caps)
+		c.changeDirectory()
+		return c.seccomp()
+	}
+	// Without no_new_privs the filter needs a capability, which goes after it:
+	// two calls more that the filter must allow.
+	more := caps
+	if have := c.o.Facts.Capabilities; c.userNS || have == 0 || have>>unix.CAP_SYS_ADMIN&1 == 1 {
+		more.effective |= 1 << unix.CAP_SYS_ADMIN
+		more.permitted |= 1 << unix.CAP_SYS_ADMIN
+	}
+	c.b.Capset(more.effective, more.permitted, more.inheritable)
+	c.changeDirectory()
+	if err := c.seccomp(); err != nil {
+		return err
+	}
+	c.setCapabilities(caps)
+	return nil
+}
+
+// changeDirectory is done as the program's user, who may not be allowed. A
+// directory outside the root would be a descriptor of the host's, found by
+// way of /proc/self/fd (CVE-2024-21626).
+func (c *compiler) changeDirectory() {
 	if cwd := c.process.Cwd; cwd != "" && cwd != "/" {
 		c.b.Subject("change to the working directory " + cwd)
 		c.b.Chdir(cwd)
+		c.b.Getcwd()
+		c.b.Require(0, 0xff, '/', unix.ENOENT)
 		c.b.Subject("")
 	}
 }
 
-// capabilities sets user, groups and the five sets: bounding first, while
-// CAP_SETPCAP is still there.
-func (c *compiler) capabilities() error {
-	p := c.process
+// capabilitySets are bit masks.
+type capabilitySets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
+
+func (c *compiler) capabilitySets() (s capabilitySets, err error) {
 	all := uint64(1)<<(c.o.Facts.LastCapability+1) - 1
-	bounding, effective, permitted, inheritable, ambient := all, all, all, uint64(0), uint64(0)
-	if caps := p.Capabilities; caps != nil {
-		for _, s := range []struct {
+	if caps := c.process.Capabilities; caps != nil {
+		for _, x := range []struct {
 			set   *uint64
 			names []string
-		}{{&bounding, caps.Bounding}, {&effective, caps.Effective}, {&permitted, caps.Permitted}, {&inheritable, caps.Inheritable}, {&ambient, caps.Ambient}} {
-			bits, err := capabilityBits(s.names)
+		}{{&s.bounding, caps.Bounding}, {&s.effective, caps.Effective}, {&s.permitted, caps.Permitted}, {&s.inheritable, caps.Inheritable}, {&s.ambient, caps.Ambient}} {
+			bits, err := capabilityBits(x.names)
 			if err != nil {
-				return err
+				return s, err
 			}
-			*s.set = bits & all
+			for _, n := range bitNames(bits &^ all) {
+				c.warn("capability %s is not known to this kernel", n)
+			}
+			*x.set = bits & all
 		}
 	}
 	if have := c.o.Facts.Capabilities; have != 0 && !c.userNS {
-		for _, lost := range bitNames(permitted &^ have) {
+		for _, lost := range bitNames(s.permitted &^ have) {
 			c.warn("capability %s is not this process's to give", lost)
 		}
-		effective, permitted, inheritable, ambient = effective&have, permitted&have, inheritable&have, ambient&have
+		s.effective, s.permitted, s.inheritable, s.ambient = s.effective&have, s.permitted&have, s.inheritable&have, s.ambient&have
 	}
+	s.effective &= s.permitted
+	s.ambient &= s.permitted & s.inheritable
+	return s, nil
+}
+
+// identity sets bounding set, groups and user: the bounding set first, while
+// CAP_SETPCAP is still there. The permitted set stays, for setCapabilities.
+func (c *compiler) identity(s capabilitySets) {
+	user := c.process.User
 	for n := range c.o.Facts.LastCapability + 1 {
-		if bounding>>n&1 == 0 {
+		if s.bounding>>n&1 == 0 {
 			c.b.Prctl(unix.PR_CAPBSET_DROP, uintptr(n))
 		}
 	}
 	switch {
-	case !c.o.Facts.SetgroupsDenied && !(c.newNS&unix.CLONE_NEWUSER != 0 && ownMaps(c.linux)):
-		c.b.Setgroups(p.User.AdditionalGids)
-	case len(p.User.AdditionalGids) > 0:
+	case !c.o.Facts.SetgroupsDenied && !c.ownMaps:
+		c.b.Setgroups(user.AdditionalGids)
+	case len(user.AdditionalGids) > 0:
 		c.warn("supplementary groups cannot be set in this user namespace")
 	}
-	c.b.Setresgid(p.User.GID)
+	c.b.Setresgid(user.GID)
 	c.b.Prctl(unix.PR_SET_KEEPCAPS, 1)
-	c.b.Setresuid(p.User.UID)
+	c.b.Setresuid(user.UID)
 	c.b.Prctl(unix.PR_SET_KEEPCAPS, 0)
-	c.b.Capset(effective, permitted, inheritable)
+	c.b.Prctl(unix.PR_SET_DUMPABLE, 0)
+}
+
+// setCapabilities sets all but the bounding set.
+func (c *compiler) setCapabilities(s capabilitySets) {
+	c.b.Phase("capabilities")
+	c.b.Capset(s.effective, s.permitted, s.inheritable)
 	c.b.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	for n := range c.o.Facts.LastCapability + 1 {
-		if ambient>>n&1 == 1 && permitted>>n&1 == 1 && inheritable>>n&1 == 1 {
+		if s.ambient>>n&1 == 1 {
 			c.b.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n))
 		}
 	}
-	return nil
 }
 
 // seccomp installs the filter.
@@ -161,7 +194,11 @@ func (c *compiler) seccomp() error {
 	}
 	l, _ := c.b.SeccompListener(prog.Flags, filter)
 	c.b.Dup3(l, c.high(3), true)
-	c.b.SendFD(c.notify, c.high(3), c.linux.Seccomp.ListenerMetadata+" ")
+	metadata := " "
+	if c.linux.Seccomp != nil {
+		metadata = c.linux.Seccomp.ListenerMetadata + metadata
+	}
+	c.b.SendFD(c.notify, c.high(3), metadata)
 	return nil
 }
 
@@ -200,41 +237,68 @@ func (c *compiler) execute() error {
 	return nil
 }
 
-// exec executes the program, which is searched in PATH as execvp does, but
-// with the container's own PATH and one question before each try: a file that
-// is there and cannot be executed is an error, not a reason to go on.
+// defaultPath is searched when the environment has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// exec executes the program, which is searched as execvp does, in the
+// container's own PATH: twice, since a step cannot remember that one of the
+// tries before it was refused. The second round ends at the first refusal, which
+// engines answer with 126, or with nothing found, 127.
 func (c *compiler) exec() error {
-	args, env := c.process.Args, c.process.Env
-	if strings.IndexByte(args[0], 0) >= 0 || args[0] == "" {
-		return fmt.Errorf("program %q: not a name", args[0])
+	args, env := c.process.Args, c.environment()
+	if args[0] == "" {
+		return errors.New("execute program: its name is empty")
 	}
 	c.b.Subject("execute " + args[0])
 	if strings.Contains(args[0], "/") {
 		c.b.Execve(args[0], args, env)
 		return nil
 	}
-	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	search := defaultPath
 	for _, kv := range env {
 		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
 			search = v
 		}
 	}
-	var dirs []string
+	var files []string
 	for d := range strings.SplitSeq(search, ":") {
-		if path.IsAbs(d) { // a relative one is an invitation
-			dirs = append(dirs, d)
+		if path.IsAbs(d) && !slices.Contains(files, path.Join(d, args[0])) { // a relative one is an invitation
+			files = append(files, path.Join(d, args[0]))
 		}
 	}
-	if len(dirs) > 100 {
-		return fmt.Errorf("program %s: PATH has %d directories", args[0], len(dirs))
+	if len(files) > 100 {
+		return fmt.Errorf("execute %s: PATH has %d directories", args[0], len(files))
 	}
-	for _, d := range dirs {
-		file := path.Join(d, args[0])
-		there := c.b.Faccessat(plan.CWD, file, unix.F_OK).Accept(unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP)
-		c.b.Execve(file, args, env)
-		there.SkipOnErrno()
+	if len(files) == 0 {
+		files = []string{"/" + args[0] + "/is/not/in/PATH"}
 	}
-	// Nothing was found: this says so.
-	c.b.Execve("/"+args[0]+"/is/not/in/PATH", args, env)
+	last := len(files) - 1
+	for _, f := range files[:last] {
+		c.b.Execve(f, args, env).Accept(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+	}
+	if last == 0 {
+		c.b.Execve(files[0], args, env)
+		return nil
+	}
+	c.b.Execve(files[last], args, env).Accept(unix.ENOENT, unix.ENOTDIR)
+	for _, f := range files[:last] {
+		c.b.Execve(f, args, env).Accept(unix.ENOENT, unix.ENOTDIR)
+	}
+	c.b.Execve(files[last], args, env)
 	return nil
+}
+
+// environment is the process's, with the LISTEN_PID that sd_listen_fds(3)
+// compares: the number of the program in a pid namespace that begins with it.
+func (c *compiler) environment() []string {
+	env := c.process.Env
+	listens := slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_FDS=") })
+	if !listens || c.newNS&unix.CLONE_NEWPID == 0 {
+		return env
+	}
+	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_PID=") })
+	if c.o.Init {
+		return append(env, "LISTEN_PID=2")
+	}
+	return append(env, "LISTEN_PID=1")
 }

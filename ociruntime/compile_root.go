@@ -38,8 +38,11 @@ func (c *compiler) mountRoot() error {
 	if mounts == nil {
 		mounts = []oci.Mount{{Type: "bind", Source: c.spec.Root.Path, Options: []string{"rbind"}}}
 	}
+	if len(c.linux.MaskedPaths) > 0 {
+		c.maskAt, _ = c.b.Openat(plan.CWD, maskDir, openPath|unix.O_DIRECTORY)
+	}
 	c.b.Subject("mount the root file system")
-	root, attached, err := c.rootMount(mounts[0], target)
+	root, attached, err := c.rootMount(&mounts[0], target)
 	if err != nil {
 		return err
 	}
@@ -48,8 +51,8 @@ func (c *compiler) mountRoot() error {
 	}
 	c.b.MountSetattr(root, plan.MountAttr{Propagation: unix.MS_PRIVATE, Recursive: true})
 	c.root = root
-	for _, m := range mounts[1:] {
-		if err := c.mount(m); err != nil {
+	for i := range mounts[1:] {
+		if err := c.mount(&mounts[1+i]); err != nil {
 			return err
 		}
 	}
@@ -58,18 +61,14 @@ func (c *compiler) mountRoot() error {
 }
 
 // rootMount returns the root's mount; attached says that it is on target already.
-func (c *compiler) rootMount(m oci.Mount, target string) (root plan.FD, attached bool, err error) {
-	o, err := parseMount(m)
+func (c *compiler) rootMount(m *oci.Mount, target string) (root plan.FD, attached bool, err error) {
+	o, err := parseMount(*m)
 	if err != nil {
 		return 0, false, err
 	}
 	switch {
 	case o.bind:
-		flags := uint(unix.OPEN_TREE_CLONE)
-		if o.recursive {
-			flags |= unix.AT_RECURSIVE
-		}
-		root, _ = c.b.OpenTree(plan.CWD, m.Source, flags)
+		root = c.tree(m, o)
 		if o.set|o.clear != 0 {
 			c.b.MountSetattr(root, plan.MountAttr{Set: o.set, Clear: o.clear})
 		}
@@ -182,6 +181,8 @@ func (c *compiler) pivot() error {
 	}
 	c.b.Fchdir(c.root)
 	if c.o.NoPivot {
+		// The old root is under the new one then, and cannot be reached.
+		c.b.Mount(".", "/", "", unix.MS_MOVE, "")
 		c.b.Chroot(".")
 	} else {
 		c.b.PivotRoot(".", ".")

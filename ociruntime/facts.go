@@ -71,7 +71,7 @@ func LookUp(spec *oci.Spec) (Facts, error) {
 		if isBind(m) {
 			f.Paths[m.Source] = kindOf(m.Source)
 		}
-		if m.Type == "cgroup" && f.Cgroups == nil {
+		if (m.Type == "cgroup" || m.Type == "cgroup2") && f.Cgroups == nil {
 			f.Cgroups = lookUpCgroups()
 		}
 	}

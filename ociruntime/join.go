@@ -68,12 +68,16 @@ func (j *joiner) begin() error {
 		c.keep = append(c.keep, c.inherit("preserved", f))
 	}
 	c.joinCgroups()
+	c.oomScore()
 	if a := c.process.ExecCPUAffinity; a != nil {
 		if err := c.affinity(a.Initial); err != nil {
 			return err
 		}
 	}
-	return c.openLabels()
+	if c.process.ApparmorProfile != "" || c.process.SelinuxLabel != "" {
+		c.proc, _ = c.b.Openat(plan.CWD, "/proc", openPath|unix.O_DIRECTORY)
+	}
+	return nil
 }
 
 func (j *joiner) join() error {
@@ -110,6 +114,9 @@ func (j *joiner) join() error {
 	}
 	if c.process.Terminal {
 		c.root, _ = c.b.Openat(plan.CWD, "/", openPath|unix.O_DIRECTORY)
+	}
+	if err := c.openLabels(); err != nil {
+		return err
 	}
 	if a := c.process.ExecCPUAffinity; a != nil {
 		return c.affinity(a.Final)

@@ -98,6 +98,9 @@ func start(t *testing.T, spec *oci.Spec, o CompileOptions) (out string, code int
 
 func launch(t *testing.T, p *plan.Plan, raw bool) (string, int) {
 	t.Helper()
+	if err := plan.Check(p); err != nil {
+		t.Errorf("%v\n%s", err, p)
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -136,6 +136,10 @@ func (b *Builder) Deny(off int, mask, value uint64, errno unix.Errno) Call {
 	return b.call(callCheck, scratch(), num(off), num(mask), num(value), num(int(errno)), num(0))
 }
 
+// Getcwd writes the working directory's path to the scratch buffer. One that
+// cannot be reached from the root begins with "(unreachable)".
+func (b *Builder) Getcwd() Call { return b.call(unix.SYS_GETCWD, scratch(), num(ScratchSize)) }
+
 // Require fails with errno unless the word at off of the scratch buffer, masked, equals value.
 func (b *Builder) Require(off int, mask, value uint64, errno unix.Errno) Call {
 	return b.call(callCheck, scratch(), num(off), num(mask), num(value), num(int(errno)), num(1))

@@ -75,6 +75,7 @@ var callTable = []callInfo{
 	{unix.SYS_CLOSE_RANGE, "close_range", []argKind{argDec, argHex, argHex}},
 	{unix.SYS_FCHDIR, "fchdir", []argKind{argFD}},
 	{unix.SYS_CHDIR, "chdir", []argKind{argStr}},
+	{unix.SYS_GETCWD, "getcwd", []argKind{argBuf, argDec}},
 	{unix.SYS_FSTATFS, "fstatfs", []argKind{argFD, argBuf}},
 	{unix.SYS_FSTAT, "fstat", []argKind{argFD, argBuf}},
 	{unix.SYS_SENDMSG, "sendmsg", []argKind{argFD}},
