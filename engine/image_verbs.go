@@ -13,8 +13,9 @@ import (
 
 // ImageRemoveOptions say how to remove images.
 type ImageRemoveOptions struct {
-	Force   bool // also one with several names, by ID; with the containers that use it
-	NoPrune bool // keep parents without a name
+	Force    bool // also one with several names, by ID; with the containers that use it
+	AllNames bool // also one with several names, by ID
+	NoPrune  bool // keep parents without a name
 }
 
 // RemoveImage takes a name away from an image, and with the last one the
@@ -33,7 +34,7 @@ func (e *Engine) RemoveImage(ctx context.Context, name string, o ImageRemoveOpti
 // and a mount use an image.
 func (e *Engine) imageRemoveOptions(o ImageRemoveOptions) image.RemoveOptions {
 	return image.RemoveOptions{
-		Force: o.Force, NoPrune: o.NoPrune,
+		Force: o.Force, AllNames: o.AllNames, NoPrune: o.NoPrune,
 		Users: func(_ context.Context, img image.Image) ([]string, error) {
 			users, err := e.imageUsers()
 			return users[img.ID.Hex()], err

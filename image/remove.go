@@ -17,6 +17,8 @@ type RemoveOptions struct {
 	// Force removes an image by its ID although it has several names, and
 	// with Evict one that containers use.
 	Force bool
+	// AllNames removes an image by its ID although it has several names.
+	AllNames bool
 	// NoPrune keeps nameless parents that nothing is built upon any more.
 	NoPrune bool
 	// Users lists the containers that use an image; nil: there are none.
@@ -64,7 +66,7 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (Remov
 		gone, err := s.Untag(ctx, img.ID, ref)
 		return Removed{Untagged: gone}, err
 	}
-	if ref.Path == "" && len(img.Names) > 1 && !o.Force {
+	if ref.Path == "" && len(img.Names) > 1 && !o.Force && !o.AllNames {
 		return Removed{}, fmt.Errorf("unable to delete image %q by ID with more than one tag (%v): please force removal", img.ID.Hex(), img.Names)
 	}
 	return s.RemoveImage(ctx, img, o)

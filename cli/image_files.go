@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/term"
+
+	"hull/command"
+	"hull/engine"
+	"hull/image"
+	"hull/oci"
+)
+
+// saveOptions are the flags of save.
+type saveOptions struct {
+	image.SaveOptions
+	output       string
+	multi, quiet bool
+}
+
+func (s *session) save() *command.Command {
+	var o saveOptions
+	return &command.Command{
+		Usage:    "[options] IMAGE [IMAGE...]",
+		Long:     "Save an image to docker-archive or oci-archive on the local machine. Default is docker-archive.",
+		Examples: []string{"save --quiet -o myimage.tar imageID", "save --format docker-dir -o ubuntu-dir ubuntu", "save > alpine-all.tar alpine:latest"},
+		Args:     command.AtLeast(1),
+		Complete: s.completeImages,
+		Flags: func(f *command.Flags) {
+			f.BoolVar(&o.Compress, "compress", false, "Compress tarball image layers when saving to a directory using the 'docker-dir' format")
+			f.Choice(&o.Format, "format", "", image.DockerArchive, "Save image to", image.OCIArchive, image.OCIDir, image.DockerArchive, image.DockerDir)
+			f.BoolVarP(&o.multi, "multi-image-archive", "m", s.docker(), "Interpret additional arguments as images not tags and create a multi-image-archive (only for docker-archive)")
+			f.StringVarP(&o.output, "output", "o", "", "Write to a specified file (default: stdout, which must be redirected)")
+			f.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the output; there is none")
+			f.BoolVar(&o.Uncompressed, "uncompressed", false, "Accept uncompressed layers when saving in an OCI format")
+		},
+		Run: func(ctx context.Context, args []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			e, err := s.open(ctx)
+			if err != nil {
+				return err
+			}
+			items, err := saveItems(ctx, e, args, o.multi)
+			if err != nil {
+				return err
+			}
+			if o.Format == image.OCIDir || o.Format == image.DockerDir {
+				return e.SaveImages(ctx, nil, o.output, items, o.SaveOptions)
+			}
+			return s.saveArchive(ctx, e, items, &o)
+		},
+	}
+}
+
+func (o *saveOptions) check() error {
+	dir := o.Format == image.OCIDir || o.Format == image.DockerDir
+	switch {
+	case o.Compress && o.Format != image.DockerDir:
+		return errors.New("--compress can only be set when --format is 'docker-dir'")
+	case o.Uncompressed && o.Compress:
+		return errors.New("--uncompressed and --compress cannot be used together")
+	case dir && o.output == "":
+		return fmt.Errorf("--output must be set when --format is '%s'", o.Format)
+	case o.multi && o.Format == image.OCIArchive, o.multi && dir:
+		return fmt.Errorf("multi-image archives are only supported with the docker-archive format")
+	case strings.Contains(o.output, ":") && !strings.Contains(o.output, "/"):
+		return fmt.Errorf("invalid filename %q, should not contain ':'", o.output)
+	}
+	return nil
+}
+
+// saveItems resolves the arguments: images when there may be several, else an
+// image and more names for it.
+func saveItems(ctx context.Context, e *engine.Engine, args []string, multi bool) ([]image.SaveItem, error) {
+	if multi {
+		return e.SaveItems(ctx, args)
+	}
+	items, err := e.SaveItems(ctx, args[:1])
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range args[1:] {
+		n, err := image.ParseName(tag)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(items[0].Names, n) {
+			items[0].Names = append(items[0].Names, n)
+		}
+	}
+	return items, nil
+}
+
+// saveArchive writes to standard output or to a file, which appears whole or
+// not at all; an existing file must not be one that an archive would be mixed
+// with.
+func (s *session) saveArchive(ctx context.Context, e *engine.Engine, items []image.SaveItem, o *saveOptions) error {
+	if o.output == "" || o.output == "/dev/stdout" || o.output == "-" && s.docker() {
+		if term.IsTerminal(int(s.stdout.Fd())) {
+			return errors.New("refusing to save to terminal. Use -o flag or redirect")
+		}
+		return e.SaveImages(ctx, s.stdout, "", items, o.SaveOptions)
+	}
+	if fi, err := os.Stat(o.output); err == nil && !fi.Mode().IsRegular() {
+		f, err := os.OpenFile(o.output, os.O_WRONLY, 0)
+		if err != nil {
+			return fmt.Errorf("save image: %w", err)
+		}
+		return errors.Join(e.SaveImages(ctx, f, "", items, o.SaveOptions), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(o.output), ".hull-save-")
+	if err != nil {
+		return fmt.Errorf("save image: %w", err)
+	}
+	defer os.Remove(f.Name())
+	err = e.SaveImages(ctx, f, "", items, o.SaveOptions)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), o.output); err != nil {
+		return fmt.Errorf("save image: %w", err)
+	}
+	return nil
+}
+
+func (s *session) load() *command.Command {
+	var input string
+	var quiet bool
+	return &command.Command{
+		Usage:    "[options]",
+		Long:     "Loads an image from a locally stored archive (tar file) or directory into container storage. The archive may be compressed by gzip, zstd, xz or bzip2.",
+		Examples: []string{"load --input fedora.tar", "load < fedora.tar.gz", "load -i oci-directory"},
+		Args:     command.NoArgs,
+		Flags: func(f *command.Flags) {
+			f.StringVarP(&input, "input", "i", "", "Load images from specified tar archive file")
+			f.BoolVarP(&quiet, "quiet", "q", false, "Suppress the output; only the names of the images are printed")
+		},
+		Run: func(ctx context.Context, _ []string) error {
+			src := image.Source{Path: input}
+			if input == "" || input == "-" || input == "/dev/stdin" {
+				if term.IsTerminal(int(s.stdin.Fd())) {
+					return errors.New("cannot read from terminal, use command-line redirection or the --input flag")
+				}
+				src = image.Source{Reader: s.stdin}
+			}
+			if isURL(input) {
+				return urlError("load", s.program, input)
+			}
+			e, err := s.open(ctx)
+			if err != nil {
+				return err
+			}
+			loaded, err := e.LoadImages(ctx, src, image.LoadOptions{})
+			for _, l := range loaded {
+				for _, n := range l.Names {
+					fmt.Fprintln(s.stdout, "Loaded image: "+s.shownName(n))
+				}
+				if len(l.Names) == 0 {
+					fmt.Fprintln(s.stdout, loadedID(s.docker())+string(l.Image.ID))
+				}
+			}
+			return err
+		},
+	}
+}
+
+// loadedID is how the two begin the line of an image without a name.
+func loadedID(docker bool) string {
+	if docker {
+		return "Loaded image ID: "
+	}
+	return "Loaded image: "
+}
+
+// shownName is an image's name as the program that was called shows it.
+func (s *session) shownName(n oci.Reference) string {
+	if s.docker() {
+		return n.Familiar()
+	}
+	return n.String()
+}
+
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+// urlError: this binary does not speak to the network.
+func urlError(verb, program, url string) error {
+	return &engine.HintError{
+		Err:  fmt.Errorf("%s %s: reading from a URL is not supported", verb, url),
+		Hint: fmt.Sprintf("curl -L %s | %s %s", url, program, map[string]string{"load": "load", "import": "import -"}[verb]),
+	}
+}
+
+// importOptions are the flags of import.
+type importOptions struct {
+	image.ImportOptions
+	platform string
+	quiet    bool
+}
+
+func (s *session) importImage() *command.Command {
+	var o importOptions
+	return &command.Command{
+		Usage: "[options] PATH [REFERENCE]",
+		Long: "Create a container image from the contents of the specified tarball (.tar, .tar.gz, .tgz, .bzip, .tar.xz, .txz).\n\n" +
+			"Note remote tar balls can be specified, via web address, by way of a pipe. Optionally tag the image. You can specify the instructions using the --change option.",
+		Examples: []string{"import ctr.tar imported-image", "cat ctr.tar | " + s.program + " -q import --message \"importing the ctr.tar tarball\" - image-imported"},
+		Args:     command.Between(1, 2),
+		Flags: func(f *command.Flags) {
+			f.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply the following possible instructions to the created image (default []): CMD | ENTRYPOINT | ENV | EXPOSE | HEALTHCHECK | LABEL | ONBUILD | SHELL | STOPSIGNAL | USER | VOLUME | WORKDIR")
+			f.StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
+			f.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress output; only the ID is printed")
+			f.StringVar(&o.Platform.OS, "os", "", "Set the OS of the imported image")
+			f.StringVar(&o.Platform.Architecture, "arch", "", "Set the architecture of the imported image")
+			f.StringVar(&o.Platform.Variant, "variant", "", "Set the variant of the imported image")
+			f.StringVar(&o.platform, "platform", "", "Set the platform of the imported image: OS/ARCH[/VARIANT]")
+			f.Words("change", "CMD ", "ENTRYPOINT ", "ENV ", "EXPOSE ", "HEALTHCHECK ", "LABEL ", "ONBUILD ", "SHELL ", "STOPSIGNAL ", "USER ", "VOLUME ", "WORKDIR ")
+			f.Hide("platform")
+		},
+		Run: func(ctx context.Context, args []string) error {
+			if err := o.settle(args); err != nil {
+				return err
+			}
+			r, err := s.openInput(args[0])
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			e, err := s.open(ctx)
+			if err != nil {
+				return err
+			}
+			img, err := e.ImportImage(ctx, r, o.ImportOptions)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(s.stdout, img.ID)
+			return nil
+		},
+	}
+}
+
+// settle fills in what the arguments and --platform say.
+func (o *importOptions) settle(args []string) error {
+	if o.platform != "" {
+		parts := append(strings.SplitN(o.platform, "/", 3), "", "")
+		o.Platform = oci.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
+	}
+	o.Source = args[0]
+	if len(args) == 2 {
+		n, err := image.ParseName(args[1])
+		if err != nil {
+			return err
+		}
+		o.Names = []oci.Reference{n}
+	}
+	return nil
+}
+
+// openInput opens a file, or standard input for "-".
+func (s *session) openInput(path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return s.stdin, nil
+	}
+	if isURL(path) {
+		return nil, urlError("import", s.program, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("import image: %w", err)
+	}
+	return f, nil
+}
