@@ -14,22 +14,6 @@ import (
 	"hull/inroot"
 )
 
-// A Kind of change between two trees.
-type Kind uint8
-
-// Kinds of changes.
-const (
-	Added Kind = iota
-	Modified
-	Deleted
-)
-
-// A Change is one path, absolute within the tree, that differs.
-type Change struct {
-	Kind Kind
-	Path string
-}
-
 // Compare lists what differs from one tree to another, sorted by path; from may
 // be nil, which is empty. Of a deleted directory only the top is listed. Two
 // files are the same when everything but their content is: kind, mode, owner,

@@ -165,7 +165,7 @@ func xattrs(fd int) map[string]string {
 	}
 	out := make(map[string]string)
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
-		if !xattrAllowed(name) {
+		if !keepXattr(name) {
 			continue
 		}
 		value := make([]byte, 64<<10)
