@@ -200,7 +200,7 @@ func isURL(s string) bool {
 func urlError(verb, program, url string) error {
 	return &engine.HintError{
 		Err:  fmt.Errorf("%s %s: reading from a URL is not supported", verb, url),
-		Hint: fmt.Sprintf("curl -L %s | %s %s", url, program, map[string]string{"load": "load", "import": "import -"}[verb]),
+		Text: fmt.Sprintf("curl -L %s | %s %s", url, program, map[string]string{"load": "load", "import": "import -"}[verb]),
 	}
 }
 
