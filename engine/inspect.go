@@ -378,14 +378,12 @@ func (e *Engine) inspectNetworks(r *record, s *runState) InspectNetworks {
 	if s.Pid != 0 && s.running() {
 		n.SandboxKey = fmt.Sprintf("/proc/%d/ns/net", s.Pid)
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Networks)) {
-		for _, j := range s.Networks[name].Networks {
-			a := inspectAddress(j)
-			if n.MacAddress == "" {
-				n.InspectAddress = a
-			}
-			n.Networks[j.Network] = InspectNetwork{InspectAddress: a, NetworkID: j.ID, Links: nil, Aliases: append(slices.Clone(j.Aliases), r.ID[:12])}
+	for _, j := range s.Networks {
+		a := inspectAddress(j)
+		if n.MacAddress == "" {
+			n.InspectAddress = a
 		}
+		n.Networks[j.Network] = InspectNetwork{InspectAddress: a, NetworkID: j.ID, Links: nil, Aliases: append(slices.Clone(j.Aliases), r.ID[:12])}
 	}
 	if len(n.Networks) == 0 {
 		mode := r.Options.NetworkMode

@@ -11,20 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// ParseFilters groups KEY=VALUE words by key; KEY!=VALUE keeps "KEY!" as its key.
-func ParseFilters(words []string) (Filters, error) {
-	f := Filters{}
-	for _, w := range words {
-		k, v, ok := strings.Cut(w, "=")
-		if !ok || k == "" {
-			return nil, fmt.Errorf("invalid filter %q: want KEY=VALUE", w)
-		}
-		f[k] = append(f[k], v)
-	}
-	return f, nil
-}
+	"hull/network"
+)
 
 // List returns containers, the newest first. It takes no lock and changes nothing.
 func (e *Engine) List(ctx context.Context, o ListOptions) ([]PsEntry, error) {
@@ -115,9 +104,9 @@ func (e *Engine) psEntry(r *record, s *runState) PsEntry {
 	for _, n := range r.Options.Networks {
 		p.Networks = append(p.Networks, n.Name)
 	}
-	for name := range s.Networks {
-		if !slices.Contains(p.Networks, name) {
-			p.Networks = append(p.Networks, name)
+	for _, j := range s.Networks {
+		if !slices.Contains(p.Networks, j.Network) {
+			p.Networks = append(p.Networks, j.Network)
 		}
 	}
 	slices.Sort(p.Networks)
@@ -322,8 +311,7 @@ func (e *Engine) containerTest(ctx context.Context, key string) (func(value stri
 		}), nil
 	case "network":
 		return simple(func(r *record, s *runState, v string) bool {
-			_, joined := s.Networks[v]
-			return joined || r.Options.NetworkMode == v || slices.ContainsFunc(r.Options.Networks, func(n NetworkAttach) bool { return n.Name == v })
+			return slices.ContainsFunc(s.Networks, func(j network.Joined) bool { return j.Network == v }) || r.Options.NetworkMode == v || slices.ContainsFunc(r.Options.Networks, func(n NetworkAttach) bool { return n.Name == v })
 		}), nil
 	case "pod":
 		return simple(func(*record, *runState, string) bool { return false }), nil
