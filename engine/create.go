@@ -278,12 +278,12 @@ func (e *Engine) prepareRootfs(ctx context.Context, r *record) error {
 	if o.Rootfs != "" && !o.RootfsOverlay {
 		return nil
 	}
+	if o.Rootfs != "" {
+		return e.makeOverlay(r)
+	}
 	snaps, err := e.Snapshots()
 	if err != nil {
 		return err
-	}
-	if o.Rootfs != "" {
-		return e.makeOverlay(r)
 	}
 	size, err := storageSize(o.StorageOpts)
 	if err != nil {
