@@ -37,13 +37,14 @@ func (c *compiler) names() error {
 	return nil
 }
 
-// sysctlPath turns a name with dots into a path; in a name with slashes the
-// dots are an interface's.
+// sysctlPath turns a name into a path. Whichever of dot and slash comes first
+// separates; the other one then is part of a name, such as an interface's.
 func sysctlPath(key string) string {
-	if strings.Contains(key, "/") {
+	first := strings.IndexAny(key, "./")
+	if first < 0 || key[first] == '/' {
 		return key
 	}
-	return strings.ReplaceAll(key, ".", "/")
+	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
 }
 
 // oomScore is inherited over the fork; a process that hides, in a user

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"hull/oci"
@@ -16,35 +17,58 @@ func Validate(spec *oci.Spec) error {
 	if spec == nil {
 		return errors.New("config.json: empty")
 	}
-	if spec.Version == "" || !strings.HasPrefix(spec.Version, "1.") && spec.Version != "1.0" {
+	if !strings.HasPrefix(spec.Version, "1.") {
 		return bad("ociVersion %q is not supported", spec.Version)
 	}
-	if p := spec.Process; p != nil {
-		if p.Cwd != "" && !path.IsAbs(p.Cwd) {
-			return bad("process.cwd %q is not an absolute path", p.Cwd)
-		}
-		for _, s := range append(append([]string{p.Cwd}, p.Args...), p.Env...) {
-			if strings.IndexByte(s, 0) >= 0 {
-				return bad("process: a string holds a zero byte")
-			}
-		}
-		seen := make(map[string]bool, len(p.Rlimits))
-		for _, l := range p.Rlimits {
-			if seen[l.Type] {
-				return bad("process.rlimits: %s occurs twice", l.Type)
-			}
-			seen[l.Type] = true
-			if l.Soft > l.Hard {
-				return bad("process.rlimits: %s: soft %d is above hard %d", l.Type, l.Soft, l.Hard)
-			}
-		}
+	if err := validateProcess(spec.Process, bad); err != nil {
+		return err
 	}
-	for _, m := range spec.Mounts {
-		if m.Destination == "" || strings.IndexByte(m.Destination, 0) >= 0 || path.Clean("/"+m.Destination) == "/" {
-			return bad("mounts: destination %q", m.Destination)
+	for i, m := range spec.Mounts {
+		switch {
+		case m.Destination == "" || path.Clean("/"+m.Destination) == "/":
+			return bad("mounts[%d].destination %q is not below the root", i, m.Destination)
+		case isBind(m) && !path.IsAbs(m.Source):
+			return bad("mounts[%d].source %q of a bind mount is not an absolute path", i, m.Source)
+		case !isBind(m) && m.Type == "":
+			return bad("mounts[%d] on %s has no type", i, m.Destination)
 		}
 	}
 	return validateLinux(spec, bad)
+}
+
+func validateProcess(p *oci.Process, bad func(string, ...any) error) error {
+	if p == nil {
+		return nil
+	}
+	if p.Cwd != "" && !path.IsAbs(p.Cwd) {
+		return bad("process.cwd %q is not an absolute path", p.Cwd)
+	}
+	for _, s := range append(append([]string{p.Cwd}, p.Args...), p.Env...) {
+		if strings.IndexByte(s, 0) >= 0 {
+			return bad("process: a string holds a zero byte")
+		}
+	}
+	if caps := p.Capabilities; caps != nil {
+		for _, names := range [][]string{caps.Bounding, caps.Effective, caps.Permitted, caps.Inheritable, caps.Ambient} {
+			if _, err := capabilityBits(names); err != nil {
+				return bad("process.capabilities: %w", err)
+			}
+		}
+	}
+	seen := make(map[string]bool, len(p.Rlimits))
+	for _, l := range p.Rlimits {
+		if seen[l.Type] {
+			return bad("process.rlimits: %s occurs twice", l.Type)
+		}
+		seen[l.Type] = true
+		if _, ok := rlimitNumbers[l.Type]; !ok {
+			return bad("process.rlimits: %q is not known", l.Type)
+		}
+		if l.Soft > l.Hard {
+			return bad("process.rlimits: %s: soft %d is above hard %d", l.Type, l.Soft, l.Hard)
+		}
+	}
+	return nil
 }
 
 func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
@@ -78,8 +102,16 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 		return bad("linux.timeOffsets without a time namespace")
 	}
 	for k := range l.Sysctl {
-		if strings.Contains(k, "..") || strings.IndexByte(k, 0) >= 0 || strings.HasPrefix(k, "/") {
-			return bad("linux.sysctl: %q", k)
+		if err := validateSysctl(k, seen); err != nil {
+			return bad("linux.sysctl: %w", err)
+		}
+	}
+	if spec.Domainname != "" && !seen[oci.UTSNamespace] {
+		return bad("domainname %q without a uts namespace would be the host's", spec.Domainname)
+	}
+	for clock := range l.TimeOffsets {
+		if clock != "monotonic" && clock != "boottime" {
+			return bad("linux.timeOffsets: clock %q is not known", clock)
 		}
 	}
 	for _, p := range append(append([]string{}, l.MaskedPaths...), l.ReadonlyPaths...) {
@@ -89,6 +121,38 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 	}
 	if l.IntelRdt != nil {
 		return bad("linux.intelRdt: this runtime does not set cache allocation")
+	}
+	return nil
+}
+
+// ipcSysctls, besides those of fs.mqueue.
+var ipcSysctls = []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+	"kernel.shmmni", "kernel.shm_rmid_forced", "kernel.msg_next_id", "kernel.sem_next_id", "kernel.shm_next_id"}
+
+// validateSysctl refuses what would change the host (CVE-2022-0811): a name that
+// belongs to no namespace, or to one that the container does not have.
+func validateSysctl(key string, have map[oci.LinuxNamespaceType]bool) error {
+	name := key
+	if first := strings.IndexAny(key, "./"); first >= 0 && key[first] == '/' {
+		name = strings.ReplaceAll(key, "/", ".")
+	}
+	var needs oci.LinuxNamespaceType
+	switch {
+	case key == "" || strings.Contains(key, "..") || strings.Contains(key, "//") || strings.HasPrefix(key, "/") || strings.HasPrefix(key, "."):
+		return fmt.Errorf("%q is not a name", key)
+	case strings.HasPrefix(name, "net."):
+		needs = oci.NetworkNamespace
+	case strings.HasPrefix(name, "fs.mqueue."), slices.Contains(ipcSysctls, name):
+		needs = oci.IPCNamespace
+	case name == "kernel.domainname", name == "kernel.hostname":
+		needs = oci.UTSNamespace
+	case strings.HasPrefix(name, "user."):
+		needs = oci.UserNamespace
+	default:
+		return fmt.Errorf("%s belongs to no namespace: it would change the host", key)
+	}
+	if !have[needs] {
+		return fmt.Errorf("%s without a %s namespace would change the host's", key, needs)
 	}
 	return nil
 }

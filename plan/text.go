@@ -13,33 +13,34 @@ import (
 type argKind uint8
 
 const (
-	argNone    argKind = iota // not shown
-	argDec                    // signed decimal
-	argHex                    // hexadecimal
-	argOct                    // file mode
-	argFD                     // descriptor
-	argStr                    // string
-	argData                   // bytes; the next argument is their number
-	argVector                 // vector of strings
-	argBuf                    // the scratch buffer
-	argWords                  // pointer to words; the next argument is their size in bytes
-	argOpen                   // O_…
-	argHow                    // struct open_how
-	argClone                  // CLONE_… and a signal
-	argMS                     // MS_…
-	argUmount                 // MNT_…
-	argAttr                   // MOUNT_ATTR_…
-	argSetattr                // struct mount_attr
-	argTree                   // OPEN_TREE_… and AT_…
-	argMove                   // MOVE_MOUNT_…
-	argConfig                 // FSCONFIG_…
-	argPrctl                  // PR_…
-	argIoctl                  // request
-	argLimit                  // RLIMIT_…
-	argPair                   // struct rlimit
-	argCaps                   // three capability sets
-	argFilter                 // struct sock_fprog
-	argDev                    // device number
+	argNone      argKind = iota // not shown
+	argDec                      // signed decimal
+	argHex                      // hexadecimal
+	argOct                      // file mode
+	argFD                       // descriptor
+	argStr                      // string
+	argData                     // bytes; the next argument is their number
+	argVector                   // vector of strings
+	argBuf                      // the scratch buffer
+	argWords                    // pointer to words; the next argument is their size in bytes
+	argOpen                     // O_…
+	argHow                      // struct open_how
+	argClone                    // CLONE_… and a signal
+	argMS                       // MS_…
+	argUmount                   // MNT_…
+	argAttr                     // MOUNT_ATTR_…
+	argSetattr                  // struct mount_attr
+	argTree                     // OPEN_TREE_… and AT_…
+	argMove                     // MOVE_MOUNT_…
+	argConfig                   // FSCONFIG_…
+	argPrctl                    // PR_…
+	argIoctl                    // request
+	argLimit                    // RLIMIT_…
+	argPair                     // struct rlimit
+	argCaps                     // three capability sets
+	argFilter                   // struct sock_fprog
+	argDev                      // device number
+	argCloneArgs                // struct clone_args
 )
 
 type callInfo struct {
@@ -95,7 +96,7 @@ var callTable = []callInfo{
 	{unix.SYS_SETNS, "setns", []argKind{argFD, argClone}},
 	{unix.SYS_UNSHARE, "unshare", []argKind{argClone}},
 	{unix.SYS_CLONE, "clone", []argKind{argClone}},
-	{unix.SYS_CLONE3, "clone3", []argKind{argWords, argDec}},
+	{unix.SYS_CLONE3, "clone3", []argKind{argCloneArgs, argDec}},
 	{unix.SYS_PRCTL, "prctl", []argKind{argPrctl}},
 	{unix.SYS_CAPSET, "capset", []argKind{argNone, argCaps}},
 	{unix.SYS_SECCOMP, "seccomp", []argKind{argDec, argHex, argFilter}},
@@ -177,6 +178,9 @@ func (p *Plan) StepText(i int) string {
 		b.WriteString(fdName(s.result) + " = ")
 	}
 	info, _ := calls(s.nr)
+	if s.nr == callCheck {
+		return checkText(s)
+	}
 	b.WriteString(callName(s.nr) + "(")
 	first := true
 	for j, kind := range info.args {
@@ -316,6 +320,8 @@ func (p *Plan) structText(s *Step, j int, kind argKind, v uint64) string {
 		return p.prctlText(s, v)
 	case argClone:
 		return flagText(cloneFlags, v)
+	case argCloneArgs:
+		return fmt.Sprintf("{%s, cgroup %d}", flagText(cloneFlags, p.word(v)), p.word(v+80))
 	case argConfig, argLimit, argIoctl:
 		for _, f := range map[argKind][]flagName{argConfig: configNames, argLimit: limitNames, argIoctl: ioctlNames}[kind] {
 			if f.value == v {
@@ -344,6 +350,21 @@ func (p *Plan) setattrText(v uint64) string {
 	return "{" + strings.Join(w, ", ") + "}"
 }
 
+// checkText prints the pseudo call: what must, or must not, be.
+func checkText(s *Step) string {
+	is := "!="
+	if s.args[5] == 1 {
+		is = "=="
+	}
+	value := "0x" + strconv.FormatUint(s.args[3], 16)
+	for _, m := range magicNames {
+		if m.value == s.args[3] {
+			value = m.name
+		}
+	}
+	return fmt.Sprintf("check(scratch[%d] & 0x%x %s %s)  else %s", s.args[1], s.args[2], is, value, unix.ErrnoName(unix.Errno(s.args[4])))
+}
+
 func limitText(v uint64) string {
 	if v == unix.RLIM_INFINITY {
 		return "unlimited"
@@ -357,6 +378,15 @@ func (p *Plan) prctlText(s *Step, v uint64) string {
 		if f.value == v {
 			name = f.name
 		}
+	}
+	if v == unix.PR_CAPBSET_DROP {
+		return name + ", " + flagText(capabilityFlags, 1<<s.args[1])
+	}
+	if v == unix.PR_CAP_AMBIENT {
+		if s.args[1] == unix.PR_CAP_AMBIENT_CLEAR_ALL {
+			return name + ", PR_CAP_AMBIENT_CLEAR_ALL"
+		}
+		return name + ", PR_CAP_AMBIENT_RAISE, " + flagText(capabilityFlags, 1<<s.args[2])
 	}
 	if s.ptr&2 != 0 {
 		return name + ", " + strconv.Quote(p.cstring(s.args[1]))

@@ -1,0 +1,235 @@
+package ociruntime
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hull/oci"
+	"hull/plan"
+)
+
+var update = flag.Bool("update", false, "write the plans in testdata anew")
+
+// A goldenOptions is CompileOptions as testdata writes it.
+type goldenOptions struct {
+	Facts        Facts                    `json:"facts"`
+	Rootfs       []oci.Mount              `json:"rootfs"`
+	RootfsTarget string                   `json:"rootfsTarget"`
+	CgroupProcs  []string                 `json:"cgroupProcs"`
+	Namespaces   []oci.LinuxNamespaceType `json:"namespaces"`
+	Preserve     int                      `json:"preserve"`
+
+	Cgroup, UserNS, Wait, WaitHooks, SeccompListener, NoNewKeyring, NoPivot, ChownStdio, Init, Infra, Join bool
+}
+
+func (g goldenOptions) options() CompileOptions {
+	// A plan knows of a file only that it is there.
+	file := func(there bool) *os.File {
+		if there {
+			return os.Stdin
+		}
+		return nil
+	}
+	o := CompileOptions{
+		Facts: g.Facts, Rootfs: g.Rootfs, RootfsTarget: g.RootfsTarget, CgroupProcs: g.CgroupProcs,
+		Cgroup: file(g.Cgroup), UserNS: file(g.UserNS), Wait: g.Wait, WaitHooks: g.WaitHooks, Control: file(g.Wait || g.WaitHooks),
+		SeccompListener: file(g.SeccompListener), NoNewKeyring: g.NoNewKeyring, NoPivot: g.NoPivot, ChownStdio: g.ChownStdio,
+		Init: g.Init, Infra: g.Infra,
+	}
+	for _, n := range g.Namespaces {
+		o.Namespaces = append(o.Namespaces, NamespaceFile{n, os.Stdin})
+	}
+	for range g.Preserve {
+		o.Preserve = append(o.Preserve, os.Stdin)
+	}
+	return o
+}
+
+// A section is a file of a txtar archive.
+type section struct{ name, text string }
+
+func readArchive(t testing.TB, file string) (comment string, sections []section) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-- "); ok && strings.HasSuffix(name, " --") {
+			sections = append(sections, section{name: strings.TrimSuffix(name, " --")})
+			continue
+		}
+		if len(sections) == 0 {
+			comment += line
+			continue
+		}
+		sections[len(sections)-1].text += line
+	}
+	return comment, sections
+}
+
+func decodeStrict(t testing.TB, text string, v any) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		t.Fatalf("decode %.60q: %v", text, err)
+	}
+}
+
+// compileGolden compiles what an archive holds.
+func compileGolden(t testing.TB, sections []section) (*plan.Plan, []string, error) {
+	t.Helper()
+	var spec oci.Spec
+	var g goldenOptions
+	for _, s := range sections {
+		switch s.name {
+		case "config.json":
+			decodeStrict(t, s.text, &spec)
+		case "options.json":
+			decodeStrict(t, s.text, &g)
+		}
+	}
+	if g.Join {
+		return CompileJoin(&spec, JoinOptions{CompileOptions: g.options(), Pidfd: os.Stdin})
+	}
+	return Compile(&spec, g.options())
+}
+
+// TestGolden compares the plans of configurations with those in testdata:
+// read the difference before -update writes them anew.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no testdata", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			comment, sections := readArchive(t, file)
+			p, warnings, err := compileGolden(t, sections)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := plan.Check(p); err != nil {
+				t.Error(err)
+			}
+			got := map[string]string{"plan": p.String()}
+			for _, w := range warnings {
+				got["warnings"] += w + "\n"
+			}
+			if *update {
+				writeArchive(t, file, comment, sections, got)
+				return
+			}
+			want := make(map[string]string)
+			for _, s := range sections {
+				want[s.name] = s.text
+			}
+			for _, name := range []string{"plan", "warnings"} {
+				if got[name] != want[name] {
+					t.Errorf("%s differs at %s", name, firstDifference(got[name], want[name]))
+				}
+			}
+		})
+	}
+}
+
+func writeArchive(t *testing.T, file, comment string, sections []section, got map[string]string) {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(comment)
+	for _, s := range sections {
+		if s.name != "plan" && s.name != "warnings" {
+			b.WriteString("-- " + s.name + " --\n" + s.text)
+		}
+	}
+	for _, name := range []string{"warnings", "plan"} {
+		if got[name] != "" {
+			b.WriteString("-- " + name + " --\n" + got[name])
+		}
+	}
+	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range max(len(g), len(w)) {
+		a, b := "(nothing)", "(nothing)"
+		if i < len(g) {
+			a = g[i]
+		}
+		if i < len(w) {
+			b = w[i]
+		}
+		if a != b {
+			return "\n got " + a + "\nwant " + b
+		}
+	}
+	return ""
+}
+
+// Every phase has a reason in Explain, and every step is shown.
+func TestExplain(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range files {
+		_, sections := readArchive(t, file)
+		p, _, err := compileGolden(t, sections)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		if err := Explain(&b, &oci.Spec{}, p); err != nil {
+			t.Fatal(err)
+		}
+		for i := range p.Len() {
+			known := false
+			for _, r := range phaseReasons {
+				known = known || r.phase == p.Phase(i)
+			}
+			if !known || !strings.Contains(b.String(), p.StepText(i)) {
+				t.Errorf("%s: step %d of phase %q: reason known %v", file, i, p.Phase(i), known)
+			}
+		}
+	}
+}
+
+// FuzzCompile compiles any config.json: what compiles passes plan.Check.
+func FuzzCompile(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range files {
+		_, sections := readArchive(f, file)
+		options := "{}"
+		for _, s := range sections {
+			if s.name == "options.json" {
+				options = s.text
+			}
+		}
+		f.Add(sections[0].text, options)
+	}
+	f.Fuzz(func(t *testing.T, config, options string) {
+		var spec oci.Spec
+		var g goldenOptions
+		if json.Unmarshal([]byte(config), &spec) != nil || json.Unmarshal([]byte(options), &g) != nil || g.Preserve > 100 {
+			return
+		}
+		p, _, err := Compile(&spec, g.options())
+		if g.Join {
+			p, _, err = CompileJoin(&spec, JoinOptions{CompileOptions: g.options(), Pidfd: os.Stdin})
+		}
+		if err != nil {
+			return
+		}
+		if err := plan.Check(p); err != nil {
+			t.Fatalf("%v\n%s", err, p)
+		}
+		if _, err := p.Image(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
