@@ -89,6 +89,9 @@ func (s *Store) mounts(dir, lower, options string) []oci.Mount {
 	}
 	opts := []string{"lowerdir=" + s.lowerDirs(lower), "upperdir=" + upper, "workdir=" + filepath.Join(dir, "w")}
 	if options != "" {
+		// Overlay refuses to mount what was once mounted so, since a power cut
+		// may have damaged it; there was none if this file system says so.
+		unix.Rmdir(filepath.Join(dir, "w/work/incompat/volatile"))
 		opts = append(opts, strings.Split(options, ",")...)
 	}
 	return []oci.Mount{{Type: "overlay", Source: "overlay", Options: s.extra(opts)}}
