@@ -192,8 +192,8 @@ func (a *Assembly) Layer(ctx context.Context, i int) (*Sink, error) {
 	return &Sink{a, st, w}, nil
 }
 
-// Finish waits until all layers are unpacked and on the disk, and publishes
-// the image under the names.
+// Finish waits until all layers are unpacked and on the disk, publishes the
+// image under the names and ends the assembly.
 func (a *Assembly) Finish(ctx context.Context, o PublishOptions) (Image, error) {
 	if missing := a.Missing(); len(missing) > 0 && a.failure() == nil {
 		return Image{}, fmt.Errorf("finish image: layer %s did not come", a.Descriptor(missing[0]).Digest)
@@ -209,7 +209,8 @@ func (a *Assembly) Finish(ctx context.Context, o PublishOptions) (Image, error) 
 	a.mu.Lock()
 	a.fresh = nil
 	a.mu.Unlock()
-	return img, nil
+	// The record keeps the content from here on.
+	return img, a.Close()
 }
 
 // Close ends the assembly. Of one that is not finished, whole blobs stay for

@@ -25,8 +25,10 @@ type stream struct {
 	more *sync.Cond // n, done or err changed
 	f    *os.File   // guarded by mu; nil before the first byte
 	n    int64      // bytes that may be read; guarded by mu
-	done bool       // n is all; guarded by mu
-	err  error      // no more will come; guarded by mu
+	// attempt counts how often the writing began anew; guarded by mu.
+	attempt int
+	done    bool  // n is all; guarded by mu
+	err     error // no more will come; guarded by mu
 }
 
 func newStream(d oci.Digest) *stream {
@@ -54,6 +56,7 @@ func (st *stream) attach(f *os.File, n int64) error {
 	defer st.mu.Unlock()
 	st.replace(os.NewFile(uintptr(fd), f.Name()))
 	st.n = n
+	st.attempt++
 	st.more.Broadcast()
 	return nil
 }
@@ -109,36 +112,53 @@ type streamReader struct {
 func (r *streamReader) Read(p []byte) (int, error) {
 	st := r.st
 	st.mu.Lock()
-	for r.off >= st.n && !st.done && st.err == nil {
-		st.more.Wait()
+	defer st.mu.Unlock()
+	for {
+		for r.off >= st.n && !st.done && st.err == nil {
+			st.more.Wait()
+		}
+		if st.err != nil || st.f == nil {
+			return 0, errors.Join(st.err, fmt.Errorf("follow blob %s: it did not come", st.digest))
+		}
+		if r.off >= st.n {
+			return 0, io.EOF
+		}
+		attempt, whole := st.attempt, st.done
+		k, err := r.readAt(p[:min(int64(len(p)), st.n-r.off)])
+		r.off += int64(k)
+		if k > 0 {
+			return k, nil
+		}
+		if err != io.EOF || whole {
+			return 0, unexpectedEOF(err)
+		}
+		// An attempt that goes on first drops the end of what came: what is
+		// missing comes again, the same.
+		for st.attempt == attempt && !st.done && st.err == nil {
+			st.more.Wait()
+		}
 	}
-	if st.err != nil || st.f == nil {
-		defer st.mu.Unlock()
-		return 0, errors.Join(st.err, fmt.Errorf("follow blob %s: it did not come", st.digest))
-	}
-	if r.off >= st.n {
-		st.mu.Unlock()
-		return 0, io.EOF
-	}
-	// The descriptor may be replaced while this reads without the lock: a
-	// pread on the old one, kept open by the duplicate, has the same bytes.
-	fd, err := unix.FcntlInt(st.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	n := min(int64(len(p)), st.n-r.off)
-	st.mu.Unlock()
+}
+
+// readAt reads without the lock, from a duplicate, since the descriptor may be
+// replaced meanwhile.
+func (r *streamReader) readAt(p []byte) (int, error) {
+	fd, err := unix.FcntlInt(r.st.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("follow blob %s: %w", st.digest, err)
+		return 0, fmt.Errorf("follow blob %s: %w", r.st.digest, err)
 	}
+	r.st.mu.Unlock()
+	defer r.st.mu.Lock()
 	f := os.NewFile(uintptr(fd), "blob")
 	defer f.Close()
-	k, err := f.ReadAt(p[:n], r.off)
-	r.off += int64(k)
-	if err == io.EOF && k > 0 {
-		err = nil
+	return f.ReadAt(p, r.off)
+}
+
+func unexpectedEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
 	}
-	if err == io.EOF { // cut by a Restart: what comes next is the same again
-		err = nil
-	}
-	return k, err
+	return err
 }
 
 // A Sink takes the stored bytes of one layer's blob while the layer is
@@ -162,7 +182,7 @@ func (k *Sink) Write(p []byte) (int, error) {
 
 // Restart drops what came, for a source that cannot go on at Offset.
 func (k *Sink) Restart() error {
-	k.st.set(func() { k.st.n = 0 })
+	k.st.set(func() { k.st.n = 0; k.st.attempt++ })
 	return k.w.Restart()
 }
 
