@@ -17,7 +17,12 @@ import (
 func (s *setup) publish(ports []PortMapping) ([]*os.File, error) {
 	var held []*os.File
 	for _, p := range ports {
-		files, port, err := s.m.reserve(p)
+		var files []*os.File
+		var port uint16
+		err := s.h.enter(func() (err error) {
+			files, port, err = s.m.reserve(p)
+			return err
+		})
 		if err != nil {
 			for _, f := range held {
 				f.Close()

@@ -345,7 +345,9 @@ func (r *routes) addVeth(v vethPair) {
 		m.nest(unix.IFLA_INFO_DATA|nlaNested, func() {
 			const vethInfoPeer = 1
 			m.nest(vethInfoPeer|nlaNested, func() {
-				m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
+				// Not up yet: the kernel configures this end before it
+				// knows the other, and opening it then is ENOTCONN.
+				m.ifinfo(0, 0, 0)
 				m.attrString(unix.IFLA_IFNAME, v.peer)
 				if v.mtu != 0 {
 					m.attrU32(unix.IFLA_MTU, uint32(v.mtu))

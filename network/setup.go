@@ -411,9 +411,7 @@ func (s *setup) configure(r *routes, p *planned) error {
 	if err != nil {
 		return err
 	}
-	if p.network.Driver != DriverBridge {
-		r.linkUp(l.index, name)
-	}
+	r.linkUp(l.index, name)
 	for _, a := range p.joined.Addresses {
 		r.addAddress(l.index, a, name)
 	}
