@@ -87,8 +87,8 @@ func LoginName(s string) (string, error) {
 	if !deeper {
 		path = "any"
 	}
-	n, err := reference.ParseNamed(host + "/" + path)
-	if err != nil || !reference.IsNameOnly(n) {
+	n, err := reference.ParseNormalizedNamed(host + "/" + path)
+	if err != nil || !reference.IsNameOnly(n) || reference.Domain(n) != host {
 		return "", fmt.Errorf("registry %q: want HOST[:PORT] or HOST[:PORT]/REPOSITORY", s)
 	}
 	return s, nil
