@@ -45,7 +45,12 @@ func (e *Engine) settleUser(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	root, err := snaps.Tree(r.ID)
+	if r.Chain == "" {
+		r.User, err = passwd.Lookup(spec, groups, passwd.Files{})
+		return err
+	}
+	// The container's own layer is empty yet.
+	root, err := snaps.ViewTree(r.Chain)
 	if err != nil {
 		return fmt.Errorf("look up user: %w", err)
 	}
@@ -231,5 +236,6 @@ func (e *Engine) openTree(r *record) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.made = nil // a volatile layer that was mounted is not what Prepare returned
 	return snaps.Tree(r.ID)
 }

@@ -172,11 +172,18 @@ func (s *server) launch() error {
 	for i := range s.cfg.PlanFiles {
 		theirs = append(theirs, firstFD+i)
 	}
+	// The plan's number must be none that the plan's files get, nor one that
+	// ForkExec moves them by way of.
+	image, err := unix.FcntlInt(planFD, unix.F_DUPFD_CLOEXEC, 2*(firstFD+len(theirs))+16)
+	if err != nil {
+		return &stepError{"execute plan", err}
+	}
+	defer unix.Close(image)
 	files := make([]uintptr, len(theirs))
 	for i, fd := range theirs {
 		files[i] = uintptr(fd)
 	}
-	s.helper, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(planFD), []string{"hull-plan"}, &syscall.ProcAttr{Files: files})
+	s.helper, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(image), []string{"hull-plan"}, &syscall.ProcAttr{Files: files})
 	for _, fd := range theirs {
 		if fd > 2 && fd != null {
 			unix.Close(fd)

@@ -140,7 +140,8 @@ func (o LaunchOptions) descriptors(p *Plan) (files []*os.File, done func(), err 
 }
 
 // forkImage executes the plan's image. The image lies above every number the
-// process is started with, or it would be replaced before it is executed.
+// process is started with, and those that ForkExec moves them by way of, or it
+// would be replaced before it is executed.
 func forkImage(p *Plan, files []*os.File, image *os.File) (int, error) {
 	if image == nil {
 		f, err := p.Memfd()
@@ -150,14 +151,16 @@ func forkImage(p *Plan, files []*os.File, image *os.File) (int, error) {
 		defer f.Close()
 		image = f
 	}
-	fd, err := unix.FcntlInt(image.Fd(), unix.F_DUPFD_CLOEXEC, len(files)+1)
+	numbers := make([]uintptr, len(files))
+	above := len(files)
+	for i, f := range files {
+		numbers[i] = f.Fd()
+		above = max(above, int(numbers[i]))
+	}
+	fd, err := unix.FcntlInt(image.Fd(), unix.F_DUPFD_CLOEXEC, above+len(files)+8)
 	if err != nil {
 		return 0, err
 	}
 	defer unix.Close(fd)
-	numbers := make([]uintptr, len(files))
-	for i, f := range files {
-		numbers[i] = f.Fd()
-	}
 	return syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(fd), []string{"hull-plan"}, &syscall.ProcAttr{Files: numbers})
 }
