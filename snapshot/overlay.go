@@ -91,7 +91,9 @@ func (s *Store) mounts(dir, lower, options string) []oci.Mount {
 	if options != "" {
 		// Overlay refuses to mount what was once mounted so, since a power cut
 		// may have damaged it; there was none if this file system says so.
-		unix.Rmdir(filepath.Join(dir, "w/work/incompat/volatile"))
+		mark := filepath.Join(dir, "w/work/incompat/volatile")
+		unix.Unlink(filepath.Join(mark, "dirty"))
+		unix.Rmdir(mark)
 		opts = append(opts, strings.Split(options, ",")...)
 	}
 	return []oci.Mount{{Type: "overlay", Source: "overlay", Options: s.extra(opts)}}
