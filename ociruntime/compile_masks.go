@@ -70,7 +70,7 @@ func (c *compiler) mask(masks, t plan.FD, kind Kind) {
 	case File:
 		over("file")
 	default:
-		file := over("file").Accept(unix.ENOTDIR)
+		file := over("file").Accept(unix.EINVAL) // of a file on a directory
 		over("dir")
 		file.SkipOnSuccess()
 	}

@@ -215,7 +215,7 @@ func FuzzCompile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, config, options string) {
 		var spec oci.Spec
 		var g goldenOptions
-		if json.Unmarshal([]byte(config), &spec) != nil || json.Unmarshal([]byte(options), &g) != nil || g.Preserve > 100 {
+		if json.Unmarshal([]byte(config), &spec) != nil || json.Unmarshal([]byte(options), &g) != nil || g.Preserve > 100 || g.Facts.LastCapability < 0 || g.Facts.LastCapability > 62 {
 			return
 		}
 		p, _, err := Compile(&spec, g.options())

@@ -108,7 +108,7 @@ func launch(t *testing.T, p *plan.Plan, raw bool) (string, int) {
 	proc, err := plan.Launch(p, plan.LaunchOptions{Stdout: w, Stderr: w, Raw: raw})
 	w.Close()
 	if err != nil {
-		t.Fatalf("raw %v: %v\n%s", raw, err, p)
+		t.Fatalf("raw %v: %v", raw, err)
 	}
 	var b bytes.Buffer
 	b.ReadFrom(r)

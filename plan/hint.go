@@ -31,7 +31,7 @@ var hints = []struct {
 	{"fsconfig", unix.EINVAL, "an option is unknown to this file system: see dmesg"},
 	{"fsmount", unix.EPERM, "in a user namespace proc and sysfs can be mounted only where nothing of the host's covers them"},
 	{"move_mount", unix.ELOOP, "the destination leads through a symbolic link to a place that must not be mounted on"},
-	{"move_mount", unix.ENOTDIR, "source and destination must both be directories or both be files"},
+	{"move_mount", unix.EINVAL, "source and destination must both be directories or both be files"},
 	{"move_mount", unix.ENOSPC, "the limit of mounts is reached: see sysctl fs.mount-max"},
 	{"mount", unix.EPERM, "mounting needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace"},
 	{"mount_setattr", unix.EINVAL, "the file system or this kernel cannot do idmapped mounts"},
