@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,11 +32,15 @@ func (c *compiler) mountRoot() error {
 	if target == "" && c.spec.Root != nil {
 		target = c.spec.Root.Path
 	}
-	if target == "" {
-		return errors.New("compile container: root.path is empty")
+	if !path.IsAbs(target) || path.Clean(target) == "/" {
+		return fmt.Errorf("compile container: root.path %q is not an absolute path below /", target)
 	}
+	target = path.Clean(target)
 	mounts := c.o.Rootfs
-	if mounts == nil {
+	if len(mounts) == 0 {
+		if c.spec.Root == nil || !path.IsAbs(c.spec.Root.Path) {
+			return errors.New("compile container: root.path is not an absolute path")
+		}
 		mounts = []oci.Mount{{Type: "bind", Source: c.spec.Root.Path, Options: []string{"rbind"}}}
 	}
 	if len(c.linux.MaskedPaths) > 0 {
