@@ -23,6 +23,8 @@ type ApplyOptions struct {
 	MaxSize, MaxFiles int64
 	// IgnoreChown keeps the caller's owner for everything (a store without subordinate ids).
 	IgnoreChown bool
+	// Plain unpacks an archive that is no layer: names of whiteouts are names.
+	Plain bool
 	// Implicit is called with each directory that had to be made although the
 	// layer does not list it ("" is the root), and may be called for one that is
 	// listed later. Such a directory is the one below, changed; nil leaves it 0755.
@@ -201,6 +203,12 @@ func (a *applier) entry(h *tar.Header) error {
 		return a.root(h)
 	}
 	dir, base := parts[:len(parts)-1], parts[len(parts)-1]
+	if a.o.Plain {
+		if err := a.enter(dir); err != nil {
+			return err
+		}
+		return a.make(base, h)
+	}
 	for _, p := range dir {
 		if strings.HasPrefix(p, metaPrefix) {
 			return nil // of aufs
