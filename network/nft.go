@@ -221,6 +221,11 @@ func (f *filter) addSet(family byte, table string, s set, id uint32) {
 		kind, size := typeOf(s.key)
 		m.attrBE32(unix.NFTA_SET_KEY_TYPE, kind)
 		m.attrBE32(unix.NFTA_SET_KEY_LEN, size)
+		if len(s.key) == 1 && s.key[0] == fieldIfname {
+			// For nft's eyes: the key's bytes are in the host's order.
+			const keyByteOrder, hostEndian = 0, 1
+			m.attr(unix.NFTA_SET_USERDATA, append([]byte{keyByteOrder, 4}, native32(hostEndian)...))
+		}
 		if len(s.data) > 0 {
 			kind, size := typeOf(s.data)
 			m.attrBE32(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP)
@@ -334,13 +339,32 @@ func loadCt(key, reg uint32) expr {
 }
 
 // mask keeps the bits of a register that are set in bits.
-func mask(reg uint32, bits []byte) expr {
+func mask(reg uint32, bits []byte) expr { return bitwise(reg, bits, make([]byte, len(bits))) }
+
+// setBits sets the bits of a register that are set in bits.
+func setBits(reg uint32, bits []byte) expr {
+	keep := make([]byte, len(bits))
+	for i, b := range bits {
+		keep[i] = ^b
+	}
+	return bitwise(reg, keep, bits)
+}
+
+func bitwise(reg uint32, and, xor []byte) expr {
 	return expr{"bitwise", func(m *message) {
 		m.attrBE32(unix.NFTA_BITWISE_SREG, reg)
 		m.attrBE32(unix.NFTA_BITWISE_DREG, reg)
-		m.attrBE32(unix.NFTA_BITWISE_LEN, uint32(len(bits)))
-		m.nest(unix.NFTA_BITWISE_MASK|nlaNested, func() { m.attr(unix.NFTA_DATA_VALUE, bits) })
-		m.nest(unix.NFTA_BITWISE_XOR|nlaNested, func() { m.attr(unix.NFTA_DATA_VALUE, make([]byte, len(bits))) })
+		m.attrBE32(unix.NFTA_BITWISE_LEN, uint32(len(and)))
+		m.nest(unix.NFTA_BITWISE_MASK|nlaNested, func() { m.attr(unix.NFTA_DATA_VALUE, and) })
+		m.nest(unix.NFTA_BITWISE_XOR|nlaNested, func() { m.attr(unix.NFTA_DATA_VALUE, xor) })
+	}}
+}
+
+// storeMark makes a register the packet's mark.
+func storeMark(reg uint32) expr {
+	return expr{"meta", func(m *message) {
+		m.attrBE32(unix.NFTA_META_KEY, unix.NFT_META_MARK)
+		m.attrBE32(unix.NFTA_META_SREG, reg)
 	}}
 }
 

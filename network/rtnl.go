@@ -362,6 +362,21 @@ func (r *routes) addVeth(v vethPair) {
 	m.end()
 }
 
+// hairpin lets a bridge send frames back to the port they came from, so that
+// a container reaches itself by its published ports also where br_netfilter
+// translates addresses before the bridge.
+func (r *routes) hairpin(name string) {
+	r.request(unix.RTM_NEWLINK, 0, 0, "set hairpin mode of interface %s", name)
+	m := &r.m
+	m.ifinfo(0, 0, 0)
+	m.attrString(unix.IFLA_IFNAME, name)
+	m.nest(unix.IFLA_LINKINFO|nlaNested, func() {
+		m.attrString(unix.IFLA_INFO_SLAVE_KIND, "bridge")
+		m.nest(unix.IFLA_INFO_SLAVE_DATA|nlaNested, func() { m.attrU8(unix.IFLA_BRPORT_MODE, 1) })
+	})
+	m.end()
+}
+
 // addBridge creates a bridge that forwards at once (no spanning tree) and is
 // up. EEXIST is tolerated: another command made it meanwhile.
 func (r *routes) addBridge(name string, mac net.HardwareAddr, mtu int) {

@@ -22,9 +22,10 @@ import (
 //	                      ip daddr & 255.0.0.0 != 127.0.0.0 fib daddr type local jump publish; … }
 //	  chain publish     { dnat ip to meta l4proto . ip daddr . th dport map @ports4; … }
 //	  chain postrouting { type nat hook postrouting priority srcnat;
-//	                      iifname . oifname @same ct status dnat masquerade;
+//	                      meta mark & 0x2000 != 0 masquerade;
 //	                      iifname @masq oifname != @bridges masquerade; }
 //	  chain forward     { type filter hook forward priority filter;
+//	                      iifname . oifname @same ct status dnat meta mark set meta mark | 0x2000;
 //	                      ct state established,related accept; … }
 //	}
 //	table bridge hull { chain prerouting { iifname "hull-*" icmpv6 type { nd-router-advert, nd-redirect } drop; } }
@@ -93,6 +94,14 @@ const (
 	acceptPacket = 1
 )
 
+// hairpinMark is set on packets that leave by the bridge they came from, with
+// a translated destination. It is the bit that podman's networks use.
+const hairpinMark = 0x2000
+
+func markHairpin() []expr {
+	return []expr{loadMeta(unix.NFT_META_MARK, reg0), setBits(reg0, native32(hairpinMark)), storeMark(reg0)}
+}
+
 func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 
 func tableRules() []rule {
@@ -117,8 +126,11 @@ func tableRules() []rule {
 	r = append(r, publishRules(v4, v6)...)
 	return append(r,
 		// Replies on one bridge would take the short way and never meet the
-		// address translation, so these alone lose their source address.
-		rule{"postrouting", join(in, out, lookup(setSame, nameIn, false), published, masquerade())},
+		// address translation, so these alone lose their source address. They
+		// are marked while the incoming device is known: at postrouting, what
+		// br_netfilter has bridged comes without one.
+		rule{"forward", join(in, out, lookup(setSame, nameIn, false), published, markHairpin())},
+		rule{"postrouting", join(loadMeta(unix.NFT_META_MARK, reg0), mask(reg0, native32(hairpinMark)), notEqual(reg0, 0, 0, 0, 0), masquerade())},
 		rule{"postrouting", join(in, lookup(setMasq, nameIn, false), out, lookup(setBridges, nameOut, true), masquerade())},
 
 		rule{"forward", join(known, accept)},

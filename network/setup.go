@@ -74,6 +74,7 @@ func (m *Manager) Setup(ctx context.Context, o SetupOptions) (_ Status, err erro
 			return Status{}, err
 		}
 	}
+	s.publishes = len(o.Ports) > 0
 	if err := s.connect(); err != nil {
 		return Status{}, err
 	}
@@ -97,14 +98,14 @@ func (m *Manager) Setup(ctx context.Context, o SetupOptions) (_ Status, err erro
 
 // A setup is one Setup or Connect under way.
 type setup struct {
-	m     *Manager
-	h     *host
-	lock  *state.Lock
-	netns *os.File
-	rec   record
-	old   int // interfaces that rec had before
-	nets  []*planned
-	ports bool // elements were committed
+	m         *Manager
+	h         *host
+	lock      *state.Lock
+	netns     *os.File
+	rec       record
+	old       int // interfaces that rec had before
+	nets      []*planned
+	publishes bool // ports, as asked for or, when joining later, as recorded
 }
 
 // A planned interface is one that connect will make.
@@ -361,8 +362,25 @@ func (s *setup) connect() error {
 				return err
 			}
 		}
-		return r.flush()
+		if err := r.flush(); err != nil {
+			return err
+		}
+		s.settle()
+		return nil
 	})
+}
+
+// settle makes the kernel act at once on carriers that came up. By itself a
+// bridge notices some milliseconds later, and a packet lost meanwhile, such as
+// a first SYN, is sent again only after a second. Asked for a device's state,
+// kernels from 6.8 first work off what is due; older ones answer and wait.
+func (s *setup) settle() {
+	for _, p := range s.nets {
+		if p.joined.HostName != "" {
+			_, _ = s.h.routes.link(p.joined.HostName)
+			_, _ = s.h.routes.link(p.joined.Bridge)
+		}
+	}
 }
 
 // interfaceDefaults sets what new interfaces of the thread's namespace start
@@ -401,6 +419,9 @@ func (s *setup) addDevice(p *planned) error {
 		peer: p.joined.Interface, netns: int(s.netns.Fd()),
 		mac: mac, mtu: mtu,
 	})
+	if s.publishes {
+		s.h.routes.hairpin(p.joined.HostName)
+	}
 	return nil
 }
 
