@@ -58,17 +58,12 @@ func (e *Engine) attachImage(img image.Image, path string) error {
 	if err != nil {
 		return err
 	}
-	tree, err := snaps.ViewTree(img.TopLayer())
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("mount image: %w", err)
 	}
-	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := snaps.AttachView(img.TopLayer(), path); err != nil {
 		os.Remove(path)
-		return fmt.Errorf("mount image %s on %s: %w", img.ID.Hex(), path, err)
+		return fmt.Errorf("mount image %s: %w", img.ID.Hex(), err)
 	}
 	return nil
 }

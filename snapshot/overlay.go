@@ -167,17 +167,49 @@ func (s *Store) ViewTree(chain oci.Digest) (*os.File, error) {
 	return detached(m[0])
 }
 
+// AttachView mounts a committed layer read-only on a directory, until somebody
+// unmounts it.
+func (s *Store) AttachView(chain oci.Digest, dir string) error {
+	m, err := s.ViewMounts(chain)
+	if err != nil {
+		return err
+	}
+	fd, err := detachedMount(m[0])
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// A bind mount takes its attributes from where it comes.
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return fmt.Errorf("make mount read-only: %w", err)
+	}
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach mount to %s: %w", dir, err)
+	}
+	return nil
+}
+
 // detached mounts m without attaching it anywhere.
 func detached(m oci.Mount) (*os.File, error) {
-	fail := func(err error) (*os.File, error) {
-		return nil, fmt.Errorf("mount %s: %w", m.Type, err)
+	fd, err := detachedMount(m)
+	if err != nil {
+		return nil, err
+	}
+	return reopen(fd)
+}
+
+// detachedMount is detached; its descriptor is the mount's own, by which it
+// can be attached.
+func detachedMount(m oci.Mount) (int, error) {
+	fail := func(err error) (int, error) {
+		return -1, fmt.Errorf("mount %s: %w", m.Type, err)
 	}
 	if m.Type == "bind" {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 		if err != nil {
 			return fail(err)
 		}
-		return reopen(fd)
+		return fd, nil
 	}
 	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -208,7 +240,7 @@ func detached(m oci.Mount) (*os.File, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return reopen(fd)
+	return fd, nil
 }
 
 // setLower sets the layers one by one where the kernel takes them so.
