@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -335,6 +336,11 @@ func (t *Transfer) fetchLayers(ctx context.Context, repo *registry.Repository, a
 			t.notify(Event{Kind: Exists, Blob: d.Digest, Size: d.Size})
 		}
 	}
+	// The largest first: the pull ends when the last layer is unpacked, and a
+	// large one that begins last is unpacked alone.
+	slices.SortStableFunc(missing, func(x, y int) int {
+		return cmp.Compare(a.Descriptor(y).Size, a.Descriptor(x).Size)
+	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(t.jobs())
 	for _, i := range missing {
