@@ -151,13 +151,18 @@ func (r *remover) entry(fd int, e os.DirEntry, depth int) error {
 	if depth < maxDepth {
 		return r.tree(fd, e.Name(), depth+1)
 	}
-	r.moved++
-	name := ".hull-deep-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(r.moved)
-	if err := unix.Renameat(fd, e.Name(), r.top, name); err != nil && err != unix.ENOENT {
-		if err == unix.EBUSY || err == unix.EXDEV {
+	for {
+		r.moved++
+		name := ".hull-deep-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(r.moved)
+		err := unix.Renameat(fd, e.Name(), r.top, name)
+		switch err {
+		case nil, unix.ENOENT:
+			return nil
+		case unix.EEXIST, unix.ENOTEMPTY: // left by one that was killed
+			continue
+		case unix.EBUSY, unix.EXDEV:
 			return ErrMount
 		}
 		return fmt.Errorf("%s: %w", e.Name(), err)
 	}
-	return nil
 }
