@@ -1,0 +1,434 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/image"
+	"hull/layer"
+	"hull/state"
+)
+
+// validVolume accepts the names that volumes may have: they become directories.
+func validVolume(name string) bool { return validName(name) && len(name) <= 255 }
+
+// loadVolume reads a volume's record.
+func (e *Engine) loadVolume(name string) (*Volume, error) {
+	if !validVolume(name) {
+		return nil, fmt.Errorf("no such volume %q: %w", name, ErrNotFound)
+	}
+	data, err := state.ReadFile(filepath.Join(e.volumeDir(name), "volume.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no volume with name %q found: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read volume %s: %w", name, err)
+	}
+	v := new(Volume)
+	if err := json.Unmarshal(data, v); err != nil {
+		return nil, fmt.Errorf("read volume %s: %w", name, err)
+	}
+	v.Name, v.Mountpoint = name, filepath.Join(e.volumeDir(name), "_data")
+	return v, nil
+}
+
+// findVolume is loadVolume by a name or the beginning of one.
+func (e *Engine) findVolume(name string) (*Volume, error) {
+	v, err := e.loadVolume(name)
+	if err == nil || !errors.Is(err, ErrNotFound) || name == "" {
+		return v, err
+	}
+	names, lerr := e.volumeNames()
+	if lerr != nil {
+		return nil, lerr
+	}
+	found := ""
+	for _, n := range names {
+		if strings.HasPrefix(n, name) {
+			if found != "" {
+				return nil, fmt.Errorf("volume %q: %w", name, ErrAmbiguous)
+			}
+			found = n
+		}
+	}
+	if found == "" {
+		return nil, err
+	}
+	return e.loadVolume(found)
+}
+
+func (e *Engine) volumeNames() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(e.o.Root, "volumes"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	var out []string
+	for _, d := range entries {
+		if validVolume(d.Name()) {
+			out = append(out, d.Name())
+		}
+	}
+	return out, nil
+}
+
+// VolumeCreate makes a volume and returns its name.
+func (e *Engine) VolumeCreate(ctx context.Context, o VolumeCreateOptions) (string, error) {
+	if o.Name == "" {
+		o.Name = newID()
+	}
+	if !validVolume(o.Name) {
+		return "", fmt.Errorf("volume name %q: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*", o.Name)
+	}
+	if o.Driver != "" && o.Driver != "local" {
+		return "", fmt.Errorf("create volume %s: driver %q is not known: there is local", o.Name, o.Driver)
+	}
+	if err := checkVolumeOptions(o.Options); err != nil {
+		return "", fmt.Errorf("create volume %s: %w", o.Name, err)
+	}
+	if err := e.prepareRoot(); err != nil {
+		return "", err
+	}
+	l, err := e.lock(ctx, "volume", o.Name)
+	if err != nil {
+		return "", err
+	}
+	defer l.Release()
+	if _, err := e.loadVolume(o.Name); err == nil {
+		if o.Ignore {
+			return o.Name, nil
+		}
+		return "", fmt.Errorf("volume with name %s already exists: %w", o.Name, ErrExists)
+	}
+	dir := e.volumeDir(o.Name)
+	data := filepath.Join(dir, "_data")
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return "", fmt.Errorf("create volume %s: %w", o.Name, err)
+	}
+	v := Volume{Name: o.Name, Driver: "local", CreatedAt: time.Now(), Labels: o.Labels, Options: o.Options, Scope: "local", NeedsCopyUp: true, NeedsChown: true}
+	if o.UID != nil {
+		v.UID, v.NeedsChown = *o.UID, false
+	}
+	if o.GID != nil {
+		v.GID, v.NeedsChown = *o.GID, false
+	}
+	if o.UID != nil || o.GID != nil {
+		if err := os.Chown(data, v.UID, v.GID); err != nil {
+			return "", fmt.Errorf("create volume %s: %w", o.Name, err)
+		}
+	}
+	if err := e.saveVolume(&v); err != nil {
+		return "", err
+	}
+	e.volumeEvent("create", v.Name)
+	return o.Name, nil
+}
+
+func (e *Engine) saveVolume(v *Volume) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := state.WriteFile(e.volumeDir(v.Name), "volume.json", data, 0o600, !v.Anonymous); err != nil {
+		return fmt.Errorf("write volume %s: %w", v.Name, err)
+	}
+	return nil
+}
+
+func (e *Engine) volumeEvent(action, name string) {
+	e.appendEvent(eventRecord{Time: time.Now(), Type: "volume", Action: action, Name: name})
+}
+
+// checkVolumeOptions refuses options of the local driver that it does not know.
+func checkVolumeOptions(o map[string]string) error {
+	for k := range o {
+		switch k {
+		case "type", "device", "o", "UID", "GID", "SIZE", "INODES", "copy", "nocopy", "noquota":
+		default:
+			return fmt.Errorf("option %q is not known to the local driver", k)
+		}
+	}
+	if o["device"] == "" && o["type"] != "" && o["type"] != "tmpfs" {
+		return fmt.Errorf("option type=%s needs a device", o["type"])
+	}
+	return nil
+}
+
+// VolumeList returns volumes, sorted by name.
+func (e *Engine) VolumeList(ctx context.Context, f Filters) ([]*Volume, error) {
+	match, err := e.volumeFilter(f)
+	if err != nil {
+		return nil, err
+	}
+	names, err := e.volumeNames()
+	if err != nil {
+		return nil, err
+	}
+	var out []*Volume
+	for _, n := range names {
+		v, err := e.loadVolume(n)
+		if errors.Is(err, ErrNotFound) {
+			continue // being made or removed
+		}
+		if err != nil {
+			e.warn("%v", err)
+			continue
+		}
+		if match(v) {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+func (e *Engine) volumeFilter(f Filters) (func(*Volume) bool, error) {
+	var tests []func(*Volume) bool
+	add := func(values []string, one func(v *Volume, value string) bool) {
+		tests = append(tests, func(v *Volume) bool {
+			return slices.ContainsFunc(values, func(value string) bool { return one(v, value) })
+		})
+	}
+	for key, values := range f {
+		switch key {
+		case "name":
+			add(values, func(v *Volume, s string) bool { return nameMatches(v.Name, s) })
+		case "driver":
+			add(values, func(v *Volume, s string) bool { return v.Driver == s })
+		case "scope":
+			add(values, func(v *Volume, s string) bool { return v.Scope == s })
+		case "label":
+			for _, s := range values {
+				tests = append(tests, func(v *Volume) bool { return hasLabel(v.Labels, s) })
+			}
+		case "label!":
+			for _, s := range values {
+				tests = append(tests, func(v *Volume) bool { return !hasLabel(v.Labels, s) })
+			}
+		case "opt":
+			add(values, func(v *Volume, s string) bool { return hasLabel(v.Options, s) })
+		case "anonymous":
+			add(values, func(v *Volume, s string) bool { return v.Anonymous == (s == "true" || s == "1") })
+		case "all":
+		case "dangling":
+			users, err := e.volumeUsers()
+			if err != nil {
+				return nil, err
+			}
+			add(values, func(v *Volume, s string) bool { return (len(users[v.Name]) == 0) == (s == "true" || s == "1") })
+		case "since", "after", "until":
+			for _, s := range values {
+				t, err := ParseTime(s, time.Now())
+				if err != nil && key != "until" {
+					other, verr := e.findVolume(s)
+					if verr != nil {
+						return nil, verr
+					}
+					t, err = other.CreatedAt, nil
+				}
+				if err != nil {
+					return nil, err
+				}
+				tests = append(tests, func(v *Volume) bool { return v.CreatedAt.Before(t) == (key == "until") })
+			}
+		default:
+			return nil, fmt.Errorf("%q is an invalid volume filter", key)
+		}
+	}
+	return func(v *Volume) bool {
+		for _, t := range tests {
+			if !t(v) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// volumeUsers are the containers by the volumes they have.
+func (e *Engine) volumeUsers() (map[string][]*record, error) {
+	all, err := e.records()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string][]*record)
+	for _, r := range all {
+		for _, m := range r.Mounts {
+			if m.Type == "volume" {
+				out[m.Source] = append(out[m.Source], r)
+			}
+		}
+	}
+	return out, nil
+}
+
+// VolumeInspect returns one volume.
+func (e *Engine) VolumeInspect(ctx context.Context, name string) (*Volume, error) {
+	v, err := e.findVolume(name)
+	if err != nil {
+		return nil, err
+	}
+	if v.Labels == nil {
+		v.Labels = map[string]string{}
+	}
+	if v.Options == nil {
+		v.Options = map[string]string{}
+	}
+	users, err := e.volumeUsers()
+	if err != nil {
+		return nil, err
+	}
+	v.MountCount = 0
+	for _, r := range users[v.Name] {
+		if s, err := e.state(r); err == nil && s.running() {
+			v.MountCount++
+		}
+	}
+	return v, nil
+}
+
+// VolumeExists reports whether a volume has exactly that name.
+func (e *Engine) VolumeExists(ctx context.Context, name string) (bool, error) {
+	_, err := e.loadVolume(name)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// VolumeRemove removes a volume that no container has; with force such
+// containers are removed first.
+func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, timeout *uint) (string, error) {
+	v, err := e.findVolume(name)
+	if err != nil {
+		return "", err
+	}
+	users, err := e.volumeUsers()
+	if err != nil {
+		return "", err
+	}
+	for _, r := range users[v.Name] {
+		if !force {
+			return "", fmt.Errorf("volume %s is being used by the container %s: %w", v.Name, r.ID[:12], ErrInUse)
+		}
+		if _, err := e.Remove(ctx, r.ID, RemoveOptions{Force: true, Timeout: timeout}); err != nil && !errors.Is(err, ErrNotFound) {
+			return "", err
+		}
+	}
+	l, err := e.lock(ctx, "volume", v.Name)
+	if err != nil {
+		return "", err
+	}
+	defer l.Release()
+	// The record goes first: what is left is no volume, and removed by the next remove.
+	if err := os.Remove(filepath.Join(e.volumeDir(v.Name), "volume.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
+	}
+	unix.Unmount(v.Mountpoint, unix.MNT_DETACH)
+	if err := e.removeAnonymous(ctx, v.Name, ""); err != nil {
+		return "", err
+	}
+	e.volumeEvent("remove", v.Name)
+	return v.Name, nil
+}
+
+// VolumePrune removes volumes that no container has: those without a name, or
+// with all every one.
+func (e *Engine) VolumePrune(ctx context.Context, all bool, f Filters) ([]Removed, error) {
+	f = maps.Clone(f)
+	if f == nil {
+		f = Filters{}
+	}
+	if slices.Contains(f["all"], "true") {
+		all = true
+	}
+	if !all && len(f["anonymous"]) == 0 {
+		f["anonymous"] = []string{"true"}
+	}
+	f["dangling"] = []string{"true"}
+	volumes, err := e.VolumeList(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	var out []Removed
+	for _, v := range volumes {
+		size := treeSize(v.Mountpoint)
+		if _, err := e.VolumeRemove(ctx, v.Name, false, nil); err != nil {
+			out = append(out, Removed{ID: v.Name, Err: err})
+			continue
+		}
+		out = append(out, Removed{ID: v.Name, Size: size})
+	}
+	return out, nil
+}
+
+// treeSize adds up the files of a directory; what cannot be read counts nothing.
+func treeSize(dir string) uint64 {
+	var n uint64
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if fi, err := d.Info(); err == nil && fi.Mode().IsRegular() {
+			n += uint64(fi.Size())
+		}
+		return nil
+	})
+	return n
+}
+
+// VolumeExport writes a volume's content as a tar archive.
+func (e *Engine) VolumeExport(ctx context.Context, name string, w io.Writer) error {
+	v, err := e.findVolume(name)
+	if err != nil {
+		return err
+	}
+	root, err := os.Open(v.Mountpoint)
+	if err != nil {
+		return fmt.Errorf("export volume %s: %w", v.Name, err)
+	}
+	defer root.Close()
+	return layer.WriteTree(ctx, w, root)
+}
+
+// VolumeImport unpacks a tar archive, compressed or not, into a volume.
+func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) error {
+	v, err := e.findVolume(name)
+	if err != nil {
+		return err
+	}
+	l, err := e.lock(ctx, "volume", v.Name)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	root, err := os.Open(v.Mountpoint)
+	if err != nil {
+		return fmt.Errorf("import into volume %s: %w", v.Name, err)
+	}
+	defer root.Close()
+	z, _, err := image.Decompress(r)
+	if err != nil {
+		return fmt.Errorf("import into volume %s: %w", v.Name, err)
+	}
+	defer z.Close()
+	if err := layer.Apply(ctx, root, z, layer.ApplyOptions{Plain: true}); err != nil {
+		return fmt.Errorf("import into volume %s: %w", v.Name, err)
+	}
+	// What was put there by hand is not to be covered by an image's files (VOL-03).
+	v.NeedsCopyUp = false
+	return e.saveVolume(v)
+}
