@@ -116,7 +116,7 @@ func (s *session) removeImages(ctx context.Context, e *engine.Engine, names []st
 	code := 0
 	err := each(names, func(name string) error {
 		r, err := e.RemoveImage(ctx, name, o.ImageRemoveOptions)
-		s.printRemoved(r)
+		s.printRemovedImages(r)
 		switch {
 		case err == nil, errors.Is(err, image.ErrNotFound) && (o.ignore || o.Force && s.docker()):
 			return nil
@@ -157,7 +157,7 @@ func (s *session) removeAllImages(ctx context.Context, e *engine.Engine, o rmiOp
 	}
 }
 
-func (s *session) printRemoved(r image.Removed) {
+func (s *session) printRemovedImages(r image.Removed) {
 	for _, n := range r.Untagged {
 		if s.docker() {
 			fmt.Fprintln(s.stdout, "Untagged: "+n.Familiar())

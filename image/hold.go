@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"hull/oci"
 	"hull/snapshot"
@@ -62,8 +63,12 @@ type Collected struct {
 	Bytes  int64 // of the blobs
 }
 
-// Collect removes blobs and layers that no image refers to. It does nothing
-// while somebody has a Hold: whoever has it collects at its end.
+// oldPartial is how long a download that was cut off may still be resumed.
+const oldPartial = 24 * time.Hour
+
+// Collect removes blobs and layers that no image refers to, and what killed
+// processes left. Content stays while somebody has a Hold: whoever has it
+// collects at its end.
 func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if _, err := os.Lstat(s.dir); errors.Is(err, fs.ErrNotExist) {
 		return Collected{}, nil
@@ -71,7 +76,23 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if err := s.markGarbage(); err != nil {
 		return Collected{}, err
 	}
-	return s.collect(ctx, nil)
+	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir()} {
+		if err := state.CleanTemp(dir); err != nil && !errors.Is(err, state.ErrNotExist) {
+			return Collected{}, err
+		}
+	}
+	done, err := s.collect(ctx, nil)
+	if err != nil {
+		return done, err
+	}
+	if s.snaps != nil {
+		if err := s.snaps.Collect(ctx); err != nil {
+			return done, err
+		}
+	}
+	freed, err := s.blobs.Tidy(time.Now().Add(-oldPartial))
+	done.Bytes += freed
+	return done, err
 }
 
 // collect removes what no record refers to: of only, or of everything when
