@@ -60,20 +60,18 @@ func (c *compiler) maskPaths() error {
 
 // mask mounts the fitting mask on t; of an unknown kind the file is tried first.
 func (c *compiler) mask(masks, t plan.FD, kind Kind) {
-	over := func(name string) plan.Call {
-		m, _ := c.b.OpenTree(masks, name, unix.OPEN_TREE_CLONE)
-		return c.b.MoveMount(m, t) // m ends with execve
+	name := "file"
+	if kind == Directory {
+		name = "dir"
 	}
-	switch kind {
-	case Directory:
-		over("dir")
-	case File:
-		over("file")
-	default:
-		file := over("file").Accept(unix.EINVAL) // of a file on a directory
-		over("dir")
-		file.SkipOnSuccess()
+	m, _ := c.b.OpenTree(masks, name, unix.OPEN_TREE_CLONE)
+	move := c.b.MoveMount(m, t)
+	if kind == Unknown {
+		move.Accept(unix.EINVAL) // of a file on a directory
+		c.mask(masks, t, Directory)
+		move.SkipOnSuccess()
 	}
+	c.b.Close(m)
 }
 
 // present leaves out what the host's /proc and /sys do not have, and what

@@ -230,12 +230,15 @@ func (c *compiler) mountCgroup(dst string, o mountOptions) error {
 	c.b.MoveMount(dir, target)
 	c.b.Close(target)
 	for _, h := range hierarchies {
+		if h.Dir == "" || strings.Contains(h.Dir, "/") || h.Dir == ".." {
+			return fmt.Errorf("mount cgroups on %s: %q is not a hierarchy's directory", dst, h.Dir)
+		}
 		c.b.Subject("mount cgroup " + h.Dir + " on " + dst + "/" + h.Dir)
 		c.b.Mkdirat(dir, h.Dir, 0o755)
 		t, _ := c.b.Openat2(dir, h.Dir, openPath|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 		c.attach(c.cgroupTree(h, own, o), t, o)
 		for _, alias := range h.Options {
-			if strings.Contains(h.Dir, ",") && alias != h.Dir && !strings.Contains(alias, "=") {
+			if strings.Contains(h.Dir, ",") && alias != h.Dir && !strings.ContainsAny(alias, "=/") {
 				c.b.Symlinkat(h.Dir, dir, alias)
 			}
 		}
