@@ -28,26 +28,34 @@ type RunResult struct {
 // Run makes a container, starts it and, unless Detach says otherwise, stays
 // with it to its end.
 func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunResult, error) {
+	if err := o.validate(); err != nil {
+		return RunResult{}, err
+	}
+	so := e.watching(&o, ro.Detach, ro.Streams)
+	var err error
+	// The monitor gets ready while the container is made.
+	if so.spare, err = monitor.Spawn(e.spawnOptions(so)); err != nil {
+		return RunResult{}, err
+	}
+	defer so.spare.Close()
 	r, l, err := e.create(ctx, o, true)
 	if err != nil {
 		return RunResult{}, err
 	}
 	defer l.Release()
 	s := &runState{Status: StatusCreated}
-	err = nil
 	if ro.Created != nil {
 		err = ro.Created(r.ID)
 	}
 	var session *monitor.Session
 	if err == nil {
-		session, err = e.start(ctx, r, s, e.watching(r, ro.Detach, ro.Streams))
+		session, err = e.start(ctx, r, s, so)
 	}
 	if err != nil {
 		return RunResult{}, errors.Join(err, e.failed(context.WithoutCancel(ctx), r, err))
 	}
 	l.Release()
 	if ro.Detach {
-		session.Monitor.Release()
 		return RunResult{ID: r.ID}, nil
 	}
 	return e.stay(ctx, r, s, session, ro.Streams)
@@ -64,9 +72,9 @@ func (e *Engine) failed(ctx context.Context, r *record, cause error) error {
 
 // watching says how a start is watched. Whoever stays to the end does the
 // clean-up as well, unless more than that is to be done.
-func (e *Engine) watching(r *record, detached bool, st Streams) startOptions {
+func (e *Engine) watching(c *CreateOptions, detached bool, st Streams) startOptions {
 	o := startOptions{}
-	if strings.HasPrefix(r.Options.LogDriver, "passthrough") {
+	if strings.HasPrefix(firstOf(c.LogDriver, e.o.Defaults.LogDriver), "passthrough") {
 		for i, s := range []any{st.Stdin, st.Stdout, st.Stderr} {
 			if f, ok := s.(*os.File); ok && f != nil {
 				o.stdio[i] = f
@@ -79,15 +87,15 @@ func (e *Engine) watching(r *record, detached bool, st Streams) startOptions {
 		return o
 	}
 	o.attach, o.flags = true, monitor.FlagOutput|monitor.FlagLossless
-	if r.watchedByOne() {
+	if c.watchedByOne() {
 		o.flags |= monitor.FlagCleaner
 	}
 	return o
 }
 
 // watchedByOne says whether a container's end is the end of it.
-func (r *record) watchedByOne() bool {
-	policy, _, _ := parseRestart(r.Options.Restart)
+func (o *CreateOptions) watchedByOne() bool {
+	policy, _, _ := parseRestart(o.Restart)
 	return policy == "" || policy == "no"
 }
 
@@ -96,18 +104,15 @@ func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *moni
 	defer session.Conn.Close()
 	result, err := e.follow(ctx, r, session.Conn, s.process(), st)
 	if err != nil || result.Detached {
-		session.Monitor.Release()
 		return result, err
 	}
-	if !r.watchedByOne() {
-		session.Monitor.Release()
+	if !r.Options.watchedByOne() {
 		return result, nil
 	}
 	if err := e.Cleanup(context.WithoutCancel(ctx), r.ID); err != nil {
 		return result, err
 	}
 	session.Conn.Cleaned()
-	session.Monitor.Release()
 	return result, nil
 }
 
@@ -154,7 +159,7 @@ func (e *Engine) StartAttached(ctx context.Context, name string, st Streams) (in
 		result, err := e.follow(ctx, r, conn, s.process(), st)
 		return result.Code, err
 	}
-	session, err := e.start(ctx, r, s, e.watching(r, false, st))
+	session, err := e.start(ctx, r, s, e.watching(&r.Options, false, st))
 	if err != nil {
 		return 0, err
 	}

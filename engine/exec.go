@@ -324,7 +324,7 @@ func (x *execution) detach() error {
 		return err
 	}
 	defer image.Close()
-	session, err := monitor.Start(monitor.StartOptions{
+	_, err = monitor.Start(monitor.StartOptions{
 		Binary: filepath.Join(x.e.o.LibexecDir, "hull-monitor"),
 		Config: monitor.Config{ID: x.id, RunDir: dir, LogDriver: monitor.LogNone, Terminal: x.o.Terminal, OpenStdin: x.o.Interactive, StdinOnce: true},
 		Plan:   image, PlanFiles: x.plan.Files(),
@@ -333,7 +333,6 @@ func (x *execution) detach() error {
 		os.RemoveAll(dir)
 		return startError(x.plan, err)
 	}
-	session.Monitor.Release()
 	return nil
 }
 

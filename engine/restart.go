@@ -69,9 +69,8 @@ func (e *Engine) restartOnce(ctx context.Context, id string) (time.Duration, err
 	}
 	s.Restarts++
 	failed := *s
-	session, err := e.start(ctx, r, s, startOptions{})
+	_, err = e.start(ctx, r, s, startOptions{})
 	if err == nil {
-		session.Monitor.Release()
 		e.event(ctx, "container", "restart", r, nil)
 		return -1, nil
 	}

@@ -30,6 +30,13 @@ type startOptions struct {
 	stdio [3]*os.File
 	// wait leaves the program waiting for releaseInit.
 	wait bool
+	// spare is a monitor that was started for this before; nil starts one.
+	spare *monitor.Spare
+}
+
+// spawnOptions are what a monitor is started with.
+func (e *Engine) spawnOptions(o startOptions) monitor.StartOptions {
+	return monitor.StartOptions{Binary: filepath.Join(e.o.LibexecDir, "hull-monitor"), Attach: o.attach, Stdio: o.stdio}
 }
 
 // A starting is one start under way: what it made, so that it can be given
@@ -378,11 +385,15 @@ func (t *starting) launch() (*monitor.Session, error) {
 		return nil, err
 	}
 	cfg.Wait = t.o.wait
-	session, err := monitor.Start(monitor.StartOptions{
-		Binary: filepath.Join(t.e.o.LibexecDir, "hull-monitor"), Config: cfg,
-		Plan: image, PlanFiles: t.plan.Files(),
-		Attach: t.o.attach, Flags: t.o.flags, Stdio: t.o.stdio,
-	})
+	so := t.e.spawnOptions(t.o)
+	so.Config, so.Flags, so.Plan, so.PlanFiles = cfg, t.o.flags, image, t.plan.Files()
+	spare := t.o.spare
+	if spare == nil {
+		if spare, err = monitor.Spawn(so); err != nil {
+			return nil, err
+		}
+	}
+	session, err := spare.Start(so)
 	if err != nil {
 		return nil, startError(t.plan, err)
 	}

@@ -30,11 +30,10 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 	case StatusInitialized:
 		return e.releaseInit(ctx, r, s)
 	}
-	session, err := e.start(ctx, r, s, startOptions{})
+	_, err = e.start(ctx, r, s, startOptions{})
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}
-	session.Monitor.Release()
 	return nil
 }
 
@@ -276,11 +275,10 @@ func (e *Engine) Restart(ctx context.Context, name string, o StopOptions) error 
 		}
 	}
 	s.Stopped, s.Restarts = false, 0
-	session, err := e.start(ctx, r, s, startOptions{})
+	_, err = e.start(ctx, r, s, startOptions{})
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}
-	session.Monitor.Release()
 	e.event(ctx, "container", "restart", r, nil)
 	return nil
 }
@@ -349,11 +347,10 @@ func (e *Engine) Init(ctx context.Context, name string) error {
 	if s.Status == StatusRunning || s.Status == StatusInitialized {
 		return fmt.Errorf("initialize container %s: it is %s: %w", r.Name, s.Status, ErrState)
 	}
-	session, err := e.start(ctx, r, s, startOptions{wait: true})
+	_, err = e.start(ctx, r, s, startOptions{wait: true})
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}
-	session.Monitor.Release()
 	e.event(ctx, "container", "init", r, nil)
 	return nil
 }

@@ -27,9 +27,7 @@ const (
 const (
 	configFD = 3
 	syncFD   = 4
-	planFD   = 5
-	attachFD = 6
-	firstFD  = 7 // of the plan's own files
+	attachFD = 5
 )
 
 // Messages on the sync pipe, each followed by what is said here.
@@ -80,7 +78,7 @@ func (s *server) become(argv, env []string) int {
 // start does everything up to the loop. started is false when the plan failed,
 // of which the engine was told.
 func (s *server) start() (started bool, err error) {
-	if s.cfg, err = readConfig(); err != nil {
+	if s.cfg, err = s.readConfig(); err != nil {
 		return false, err
 	}
 	unix.Setsid() // fails only for a leader, which is then alone already
@@ -119,20 +117,61 @@ type stepError struct {
 func (e *stepError) Error() string { return e.step + ": " + e.cause.Error() }
 func (e *stepError) Unwrap() error { return e.cause }
 
-func readConfig() (*Config, error) {
+// readConfig receives what this monitor is for: the configuration, and with
+// it the plan and the plan's files.
+func (s *server) readConfig() (*Config, error) {
 	defer unix.Close(configFD)
 	var data []byte
 	buf := make([]byte, 4096)
+	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
 	for {
-		n, err := read(configFD, buf)
+		n, oobn, flags, _, err := unix.Recvmsg(configFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && flags&unix.MSG_CTRUNC != 0 {
+			err = errConfig
+		}
+		if err == nil && oobn > 0 {
+			err = s.takeFiles(oob[:oobn])
+		}
 		if err != nil {
 			return nil, &stepError{"read configuration", err}
 		}
 		if n == 0 {
-			return DecodeConfig(data)
+			break
 		}
 		data = append(data, buf[:n]...)
 	}
+	if len(data) == 0 {
+		return nil, errUnused
+	}
+	c, err := DecodeConfig(data)
+	if err == nil && len(s.files) != c.PlanFiles+1 {
+		err = errConfig
+	}
+	return c, err
+}
+
+// maxFiles is how many descriptors one message carries.
+const maxFiles = 253
+
+// errUnused is the end of a monitor that nobody needed.
+var errUnused = errors.New("not used")
+
+func (s *server) takeFiles(oob []byte) error {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return err
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			return err
+		}
+		s.files = append(s.files, fds...)
+	}
+	return nil
 }
 
 // listen makes the attach socket. The path of a socket is short, so it is
@@ -169,12 +208,14 @@ func (s *server) launch() error {
 	if err := s.stdio(theirs, null); err != nil {
 		return err
 	}
-	for i := range s.cfg.PlanFiles {
-		theirs = append(theirs, firstFD+i)
+	above := len(theirs) + len(s.files)
+	for _, fd := range s.files {
+		above = max(above, fd)
 	}
+	theirs = append(theirs, s.files[1:]...)
 	// The plan's number must be none that the plan's files get, nor one that
 	// ForkExec moves them by way of.
-	image, err := unix.FcntlInt(planFD, unix.F_DUPFD_CLOEXEC, 2*(firstFD+len(theirs))+16)
+	image, err := unix.FcntlInt(uintptr(s.files[0]), unix.F_DUPFD_CLOEXEC, above+len(theirs)+8)
 	if err != nil {
 		return &stepError{"execute plan", err}
 	}
@@ -190,7 +231,7 @@ func (s *server) launch() error {
 		}
 	}
 	unix.Close(null)
-	unix.Close(planFD)
+	unix.Close(s.files[0])
 	if err != nil {
 		return &stepError{"execute plan", err}
 	}

@@ -21,6 +21,8 @@ type server struct {
 	cfg *Config
 	log *logWriter
 
+	files []int // the plan and its files
+
 	sync    int // tells Start what became of the plan
 	report  int // the plan's own report
 	said    []byte

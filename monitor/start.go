@@ -30,9 +30,22 @@ type StartOptions struct {
 
 // A Session is a container that Start has started.
 type Session struct {
-	Pid     int         // the container's first process
-	Monitor *os.Process // Release it, or Wait for it in a process that stays
-	Conn    *Conn       // nil without StartOptions.Attach
+	Pid     int   // the container's first process
+	Monitor Child // Wait for it in a process that stays
+	Conn    *Conn // nil without StartOptions.Attach
+}
+
+// A Child is a process that this one has started. It is no os.Process, since
+// the first of those costs one more process, to try the kernel.
+type Child struct{ Pid int }
+
+// Wait waits for the process's end.
+func (c Child) Wait() {
+	for {
+		if _, err := syscall.Wait4(c.Pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
 }
 
 // A ReportError is a plan that failed; the plan knows what the bytes mean.
@@ -42,64 +55,124 @@ func (e *ReportError) Error() string {
 	return "start container: plan report " + strconv.Quote(string(e.Report))
 }
 
+// A Spare is a monitor that was started before it is known what for: it gets
+// itself ready while the engine prepares the container.
+type Spare struct {
+	child   Child
+	channel int // the configuration and the plan go through it; -1 when sent
+	sync    *os.File
+	conn    *Conn
+}
+
+// Spawn starts a monitor by Binary, Stdio (not nil: the container has these)
+// and Attach of o; the rest may be empty. Start or Close must follow.
+func Spawn(o StartOptions) (*Spare, error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, errors.New("start monitor: " + err.Error())
+	}
+	defer syscall.Close(pair[1])
+	s := &Spare{channel: pair[0]}
+	syncR, syncW, err := os.Pipe()
+	if err != nil {
+		s.Close()
+		return nil, errors.New("start monitor: " + err.Error())
+	}
+	defer syncW.Close()
+	s.sync = syncR
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		s.Close()
+		return nil, errors.New("start monitor: " + err.Error())
+	}
+	defer null.Close()
+	theirs := null
+	if o.Attach {
+		if s.conn, theirs, err = socketPair(); err != nil {
+			s.Close()
+			return nil, errors.New("start monitor: " + err.Error())
+		}
+		defer theirs.Close()
+	}
+	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1]), syncW.Fd(), theirs.Fd()}
+	for i, f := range o.Stdio {
+		if f != nil {
+			files[i] = f.Fd()
+		}
+	}
+	pid, err := syscall.ForkExec(o.Binary, []string{"hull-monitor"}, &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1"}})
+	if err != nil {
+		s.Close()
+		return nil, errors.New("start monitor: " + o.Binary + ": " + err.Error())
+	}
+	s.child.Pid = pid
+	return s, nil
+}
+
+// Close gives up a monitor that was not used: it ends by itself. A nil Spare
+// and one that was started are left alone.
+func (s *Spare) Close() {
+	if s == nil || s.channel < 0 {
+		return
+	}
+	syscall.Close(s.channel)
+	s.channel = -1
+	s.sync.Close()
+	s.conn.Close()
+	if s.child.Pid > 0 {
+		s.child.Wait()
+	}
+}
+
 // Start starts a monitor, which starts the plan, and returns when the
 // program runs (with Config.Wait: when its process exists). When it fails,
 // nothing runs any more and no clean-up was executed.
 func Start(o StartOptions) (*Session, error) {
-	var pipes pipes
-	defer pipes.close()
-	configR, configW, err := pipes.make()
+	s, err := Spawn(o)
 	if err != nil {
 		return nil, err
 	}
-	syncR, syncW, err := pipes.make()
-	if err != nil {
-		return nil, err
-	}
-	cfg := o.Config
-	cfg.Attached, cfg.AttachFlags, cfg.PlanFiles = o.Attach, o.Flags, len(o.PlanFiles)
-	encoded := cfg.Encode()
-	if len(encoded) > 60<<10 {
-		return nil, errors.New("start monitor: its configuration does not fit a pipe")
-	}
-	if _, err := configW.Write(encoded); err != nil {
-		return nil, &stepError{"start monitor", err}
-	}
-	configW.Close()
+	return s.Start(o)
+}
 
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+// Start is Start by the spare monitor, which is used up.
+func (s *Spare) Start(o StartOptions) (*Session, error) {
+	cfg := o.Config
+	cfg.Attached, cfg.AttachFlags, cfg.PlanFiles = s.conn != nil, o.Flags, len(o.PlanFiles)
+	fds := []int{int(o.Plan.Fd())}
+	for _, f := range o.PlanFiles {
+		fds = append(fds, int(f.Fd()))
+	}
+	if err := s.send(cfg.Encode(), fds); err != nil {
+		s.Close()
+		return nil, errors.New("start monitor: send its configuration: " + err.Error())
+	}
+	syscall.Close(s.channel)
+	s.channel = -1
+	defer s.sync.Close()
+	pid, err := awaitStart(s.sync)
 	if err != nil {
-		return nil, &stepError{"start monitor", err}
-	}
-	defer null.Close()
-	theirs := null
-	var conn *Conn
-	if o.Attach {
-		if conn, theirs, err = socketPair(); err != nil {
-			return nil, &stepError{"start monitor", err}
-		}
-		defer theirs.Close()
-	}
-	files := []*os.File{null, null, null, configR, syncW, o.Plan, theirs}
-	if cfg.LogDriver == LogPassthrough {
-		copy(files, o.Stdio[:])
-	}
-	process, err := os.StartProcess(o.Binary, []string{"hull-monitor", cfg.ID}, &os.ProcAttr{
-		Files: append(files, o.PlanFiles...),
-		Env:   []string{"GOMAXPROCS=1"},
-	})
-	if err != nil {
-		conn.Close()
-		return nil, &stepError{"start monitor", err}
-	}
-	syncW.Close()
-	pid, err := awaitStart(syncR)
-	if err != nil {
-		conn.Close()
-		process.Wait()
+		s.conn.Close()
+		s.child.Wait()
 		return nil, err
 	}
-	return &Session{Pid: pid, Monitor: process, Conn: conn}, nil
+	return &Session{Pid: pid, Monitor: s.child, Conn: s.conn}, nil
+}
+
+// send sends the descriptors with the first bytes, and then the rest.
+func (s *Spare) send(data []byte, fds []int) error {
+	rights := syscall.UnixRights(fds...)
+	for len(data) > 0 {
+		n, err := syscall.SendmsgN(s.channel, data, rights, nil, syscall.MSG_NOSIGNAL)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		data, rights = data[n:], nil
+	}
+	return nil
 }
 
 // awaitStart reads the monitor's one message.
@@ -124,24 +197,6 @@ func awaitStart(r io.Reader) (pid int, err error) {
 		return 0, &ReportError{msg[10:]}
 	}
 	return 0, errors.New("start monitor: it ended without a word")
-}
-
-// pipes are closed together; a file that is closed already does no harm.
-type pipes []*os.File
-
-func (p *pipes) make() (r, w *os.File, err error) {
-	r, w, err = os.Pipe()
-	if err != nil {
-		return nil, nil, &stepError{"start monitor", err}
-	}
-	*p = append(*p, r, w)
-	return r, w, nil
-}
-
-func (p pipes) close() {
-	for _, f := range p {
-		f.Close()
-	}
 }
 
 func socketPair() (ours *Conn, theirs *os.File, err error) {
