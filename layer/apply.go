@@ -47,7 +47,7 @@ const (
 // so are overlay's own.
 func Apply(ctx context.Context, root *os.File, r io.Reader, o ApplyOptions) error {
 	a := &applier{
-		ctx: ctx, o: o, in: &contextReader{ctx, r},
+		ctx: ctx, o: o, in: &contextReader{ctx: ctx, r: r},
 		uid: os.Geteuid(), gid: os.Getegid(), buf: make([]byte, copyBuffer),
 	}
 	a.tr = tar.NewReader(a.in)
@@ -74,20 +74,23 @@ func Apply(ctx context.Context, root *os.File, r io.Reader, o ApplyOptions) erro
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
+	n   int64 // bytes read
 }
 
 func (c *contextReader) Read(p []byte) (int, error) {
 	if c.ctx.Err() != nil {
 		return 0, context.Cause(c.ctx)
 	}
-	return c.r.Read(p)
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // An applier is one Apply.
 type applier struct {
 	ctx      context.Context // only of this one call
 	o        ApplyOptions
-	in       io.Reader
+	in       *contextReader
 	tr       *tar.Reader
 	dirs     dirStack
 	uid, gid int
@@ -107,6 +110,11 @@ func (a *applier) run() error {
 	for {
 		h, err := a.tr.Next()
 		if err == io.EOF {
+			// archive/tar takes an end within a long name's or attribute's record
+			// for that of the archive.
+			if a.in.n%512 != 0 {
+				return fmt.Errorf("read archive: %w", io.ErrUnexpectedEOF)
+			}
 			if !a.sawRoot {
 				a.implicit("")
 			}
