@@ -1,0 +1,146 @@
+package ociruntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+	"hull/plan"
+)
+
+// ExecOptions are what Exec is told.
+type ExecOptions struct {
+	Process               *oci.Process
+	ConsoleSocket         string
+	Console               *os.File
+	PidFile               string
+	Stdin, Stdout, Stderr *os.File
+	PreserveFDs           int
+	NoNewKeyring          bool
+	// IgnorePaused starts the process in a paused container, where it waits for resume.
+	IgnorePaused bool
+	// Cgroup is a group below the container's own to run in.
+	Cgroup string
+	// Detach returns when the program runs.
+	Detach bool
+	// Started is called with the process's number when it runs.
+	Started func(pid int)
+}
+
+// Exec runs one more process in a container and returns its exit code.
+func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (code int, err error) {
+	c, err := r.Load(id)
+	if err != nil {
+		return 0, err
+	}
+	switch c.Status() {
+	case "stopped":
+		return 0, errors.New("cannot exec in a stopped container")
+	case "paused":
+		if !o.IgnorePaused {
+			return 0, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+		}
+	}
+	if err := checkTerminal(o.Process, o.ConsoleSocket != "" || o.Console != nil); err != nil {
+		return 0, err
+	}
+	if len(o.Process.Args) == 0 {
+		return 0, errors.New("process args cannot be empty")
+	}
+	p, files, err := r.compileExec(c, o)
+	defer closeAll(&files)
+	if err != nil {
+		return 0, err
+	}
+	l := plan.LaunchOptions{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Console: o.Console}
+	if o.ConsoleSocket != "" {
+		if l.Console, err = dialUnix(o.ConsoleSocket); err != nil {
+			return 0, fmt.Errorf("connect to console socket: %w", err)
+		}
+		files = append(files, l.Console)
+	}
+	if !o.Detach {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	proc, err := plan.Launch(p, l)
+	if err != nil {
+		return 0, fmt.Errorf("unable to start container process: %w", err)
+	}
+	if err := writePidFile(o.PidFile, proc.Pid); err != nil {
+		unix.Kill(proc.Pid, unix.SIGKILL)
+		reap(proc.Pid)
+		return 0, err
+	}
+	if o.Started != nil {
+		o.Started(proc.Pid)
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	return exitCode(reap(proc.Pid)), nil
+}
+
+func closeAll(files *[]*os.File) {
+	for _, f := range *files {
+		f.Close()
+	}
+}
+
+func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files []*os.File, err error) {
+	root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Init.Pid)+"/root", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err == nil {
+		err = findProgram(root, o.Process)
+		root.Close()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	spec := *c.Spec
+	spec.Process, spec.Hooks = o.Process, nil
+	linux := oci.Linux{}
+	if spec.Linux != nil {
+		linux = *spec.Linux
+	}
+	linux.Namespaces = slices.Clone(linux.Namespaces)
+	linux.TimeOffsets = nil
+	spec.Linux = &linux
+	pidfd, err := unix.PidfdOpen(c.Init.Pid, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the container's process: %w", err)
+	}
+	j := JoinOptions{Pidfd: os.NewFile(uintptr(pidfd), "container")}
+	files = append(files, j.Pidfd)
+	if !c.Init.Alive() {
+		return nil, files, errors.New("cannot exec in a stopped container")
+	}
+	if j.Facts, err = LookUp(&spec); err != nil {
+		return nil, files, err
+	}
+	j.NoNewKeyring = o.NoNewKeyring
+	g, err := c.group()
+	if err != nil {
+		return nil, files, err
+	}
+	if g != nil {
+		j.CgroupProcs = g.Procs()
+		if o.Cgroup != "" {
+			for i, f := range j.CgroupProcs {
+				j.CgroupProcs[i] = f[:len(f)-len("cgroup.procs")] + o.Cgroup + "/cgroup.procs"
+			}
+		}
+	}
+	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
+		j.Preserve = append(j.Preserve, os.NewFile(uintptr(fd), "preserved"))
+	}
+	p, warnings, err := CompileJoin(&spec, j)
+	for _, w := range warnings {
+		r.warn("%s", w)
+	}
+	return p, files, err
+}

@@ -1,0 +1,175 @@
+package ociruntime
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+	"hull/plan"
+)
+
+func hasEarlyHooks(h *oci.Hooks) bool {
+	//lint:ignore SA1019 prestart is deprecated and still used
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+}
+
+// runHooks runs hooks one after the other; the first that fails ends it. With a pid they run
+// in the namespaces of that process, and their paths are those seen there.
+func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int) error {
+	if len(hooks) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	for i := range hooks {
+		if err := runHook(ctx, &hooks[i], data, pid); err != nil {
+			return fmt.Errorf("error running hook #%d: error running %s hook %s: %w", i, kind, hooks[i].Path, err)
+		}
+	}
+	return nil
+}
+
+func runHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
+	if h.Timeout != nil {
+		if *h.Timeout <= 0 {
+			return fmt.Errorf("timeout of %d seconds is not above 0", *h.Timeout)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(*h.Timeout)*time.Second,
+			fmt.Errorf("hook ran past specified timeout of %.1fs", float64(*h.Timeout)))
+		defer cancel()
+	}
+	if pid != 0 {
+		return joinHook(ctx, h, stdin, pid)
+	}
+	cmd := exec.CommandContext(ctx, h.Path)
+	cmd.Args = h.Args
+	if len(h.Args) == 0 {
+		cmd.Args = []string{h.Path}
+	}
+	cmd.Env = h.Env
+	if cmd.Env == nil {
+		cmd.Env = []string{} // not the runtime's own
+	}
+	cmd.Stdin = bytes.NewReader(stdin)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w, stdout: , stderr: %s", err, bytes.TrimSpace(out.Bytes()))
+	}
+	return nil
+}
+
+// joinHook runs a hook in a process's namespaces.
+func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("open process %d: %w", pid, err)
+	}
+	file := os.NewFile(uintptr(pidfd), "container")
+	defer file.Close()
+	b := plan.NewBuilder()
+	b.Phase("hook")
+	b.Cloexec(plan.ReportFD)
+	fd := b.Inherit("container", file)
+	b.Prctl(unix.PR_SET_DUMPABLE, 0)
+	b.Setns(fd, namespacesOf(pid))
+	b.Close(fd)
+	b.Fork(0)
+	b.Close(plan.ConsoleFD)
+	b.Chdir("/")
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
+	}
+	b.Subject("execute hook " + h.Path)
+	b.Execve(h.Path, args, h.Env)
+	p, err := b.Plan()
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	process, err := plan.Launch(p, plan.LaunchOptions{Stdin: r, Stdout: os.Stderr, Stderr: os.Stderr})
+	r.Close()
+	if err != nil {
+		return err
+	}
+	done := make(chan unix.WaitStatus, 1)
+	go func() { done <- reap(process.Pid) }()
+	go func() { w.Write(stdin); w.Close() }()
+	select {
+	case status := <-done:
+		if !status.Exited() || status.ExitStatus() != 0 {
+			return fmt.Errorf("exit status %d", exitCode(status))
+		}
+		return nil
+	case <-ctx.Done():
+		unix.Kill(process.Pid, unix.SIGKILL)
+		<-done
+		return context.Cause(ctx)
+	}
+}
+
+// namespacesOf are the kinds in which a process differs from this one.
+func namespacesOf(pid int) int {
+	flags := 0
+	for _, n := range []struct {
+		name string
+		flag int
+	}{
+		{"user", unix.CLONE_NEWUSER}, {"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS}, {"net", unix.CLONE_NEWNET},
+		{"pid", unix.CLONE_NEWPID}, {"cgroup", unix.CLONE_NEWCGROUP}, {"time", unix.CLONE_NEWTIME}, {"mnt", unix.CLONE_NEWNS},
+	} {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, n.name))
+		ours, _ := os.Readlink("/proc/self/ns/" + n.name)
+		if err == nil && theirs != ours {
+			flags |= n.flag
+		}
+	}
+	return flags
+}
+
+// exitCode is a status as shells report it.
+func exitCode(s unix.WaitStatus) int {
+	if s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return s.ExitStatus()
+}
+
+// poststop runs those hooks; one that fails is only told, and the others follow.
+func (r *Runtime) poststop(ctx context.Context, c *Container) {
+	if c.Spec.Hooks == nil {
+		return
+	}
+	s := c.State()
+	s.Status, s.Pid = "stopped", 0
+	r.late(ctx, "poststop", c.Spec.Hooks.Poststop, s)
+}
+
+func (r *Runtime) late(ctx context.Context, kind string, hooks []oci.Hook, s oci.State) {
+	for i := range hooks {
+		if err := runHooks(ctx, kind, hooks[i:i+1], s, 0); err != nil && !errors.Is(err, context.Canceled) {
+			r.warn("%v", err)
+		}
+	}
+}

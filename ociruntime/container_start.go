@@ -1,0 +1,149 @@
+package ociruntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/plan"
+)
+
+// Start lets a created container's program run.
+func (r *Runtime) Start(ctx context.Context, id string) error {
+	c, err := r.Load(id)
+	if err != nil {
+		return err
+	}
+	switch c.Status() {
+	case "created":
+	case "stopped":
+		return errors.New("cannot start a container that has stopped")
+	case "running":
+		return errors.New("cannot start an already running container")
+	default:
+		return fmt.Errorf("cannot start a container in the %s state", c.Status())
+	}
+	return r.start(ctx, c)
+}
+
+func (r *Runtime) start(ctx context.Context, c *Container) error {
+	h := c.Spec.Hooks
+	if h != nil {
+		if err := runHooks(ctx, "startContainer", h.StartContainer, c.State(), c.Init.Pid); err != nil {
+			r.kill(c)
+			return err
+		}
+	}
+	fifo := filepath.Join(c.dir, startPipe)
+	f, err := os.OpenFile(fifo, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	// Gone before the program runs, which may ask for its state at once.
+	err = os.Remove(fifo)
+	if err == nil {
+		_, err = f.Write([]byte{0})
+	}
+	f.Close()
+	if err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	if h != nil {
+		s := c.State()
+		s.Status = "running"
+		r.late(ctx, "poststart", h.Poststart, s)
+	}
+	return nil
+}
+
+// RunOptions are what Run is told besides.
+type RunOptions struct {
+	CreateOptions
+	// Detach returns when the program runs; without, Run waits and removes the container.
+	Detach bool
+	// Keep leaves a container that ended.
+	Keep bool
+	// Started is called with the program's number when it runs.
+	Started func(pid int)
+}
+
+// Run creates and starts a container. Without Detach it returns its exit code, 128 and the signal for one that a signal ended.
+func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (code int, err error) {
+	if !o.Detach {
+		// What the program leaves behind in its own namespace is ours when that has none for it.
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	c, proc, err := r.create(ctx, id, o.CreateOptions)
+	if err != nil {
+		return 0, err
+	}
+	defer proc.Report.Close()
+	if err := r.start(ctx, c); err != nil {
+		r.discard(ctx, c)
+		return 0, err
+	}
+	if err := runs(proc); err != nil {
+		r.discard(ctx, c)
+		return 0, err
+	}
+	if o.Started != nil {
+		o.Started(c.Init.Pid)
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	code = exitCode(reap(c.Init.Pid))
+	if o.Keep {
+		return code, nil
+	}
+	return code, r.remove(context.WithoutCancel(ctx), c)
+}
+
+// runs waits until the program executes, or says why it does not.
+func runs(proc *plan.Process) error {
+	buf := make([]byte, 256)
+	n, _ := proc.Report.Read(buf)
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("start container: %w", &startFailure{buf[:n]})
+}
+
+// A startFailure is a plan's report after its container was created.
+type startFailure struct{ report []byte }
+
+func (e *startFailure) Error() string {
+	if len(e.report) < 16 {
+		return "the program could not be executed"
+	}
+	return unix.Errno(e.report[8]).Error()
+}
+
+// discard kills and removes a container whose start failed.
+func (r *Runtime) discard(ctx context.Context, c *Container) {
+	r.kill(c)
+	reap(c.Init.Pid)
+	if err := r.remove(context.WithoutCancel(ctx), c); err != nil {
+		r.warn("%v", err)
+	}
+}
+
+// kill ends all of the container's processes.
+func (r *Runtime) kill(c *Container) {
+	if c.Init.Alive() {
+		unix.Kill(c.Init.Pid, unix.SIGKILL)
+	}
+	if g, err := c.group(); err == nil && g != nil {
+		if frozen, _ := g.Frozen(); frozen {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			g.Thaw(ctx)
+		}
+		g.Kill()
+	}
+}
