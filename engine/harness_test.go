@@ -128,7 +128,7 @@ func libexec(t testing.TB) string {
 // A harness is an engine with a store of its own, and a root file system.
 type harness struct {
 	testing.TB
-	e *Engine
+	e      *Engine
 	dir    string
 	rootfs string
 }
@@ -294,6 +294,12 @@ func (h *harness) left() []string {
 		entries, _ := os.ReadDir(filepath.Join(h.dir, dir))
 		for _, d := range entries {
 			left = append(left, "file "+filepath.Join(dir, d.Name()))
+		}
+	}
+	for _, pattern := range []string{"run/network/*/containers/*", "run/network/*/leases/*/*.*.*.*", "run/network/*/names/*/*", "root/snapshots/a/*"} {
+		names, _ := filepath.Glob(filepath.Join(h.dir, pattern))
+		for _, n := range names {
+			left = append(left, "file "+n)
 		}
 	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/hull/hull-*")
