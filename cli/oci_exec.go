@@ -80,7 +80,7 @@ func (o *ociSession) runExec(ctx context.Context, r *ociruntime.Runtime, e *ociE
 	}
 	e.Stdin, e.Stdout, e.Stderr = o.stdin, o.stdout, o.stderr
 	e.PreserveFDs += listenFDs()
-	if err := checkInherited(uint(e.PreserveFDs), nil); err != nil {
+	if err := checkInherited(e.PreserveFDs, nil); err != nil {
 		return 0, err
 	}
 	var t *foreground

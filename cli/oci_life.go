@@ -40,7 +40,7 @@ func (c *ociCreateFlags) options(o *ociSession) (ociruntime.CreateOptions, error
 	}
 	c.Stdin, c.Stdout, c.Stderr = o.stdin, o.stdout, o.stderr
 	c.PreserveFDs += listenFDs()
-	return c.CreateOptions, checkInherited(uint(c.PreserveFDs), nil)
+	return c.CreateOptions, checkInherited(c.PreserveFDs, nil)
 }
 
 // listenFDs are passed on by socket activation.
