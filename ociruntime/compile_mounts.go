@@ -199,7 +199,14 @@ func (c *compiler) target(dst string, kind Kind, resolve uint64) plan.FD {
 		}
 		c.b.Close(above)
 	}
-	c.b.Openat2Again(t, c.root, dst, flags, resolve)
+	again := c.b.Openat2Again(t, c.root, dst, flags, resolve)
+	if kind != Directory && resolve&unix.RESOLVE_NO_SYMLINKS == 0 {
+		// The image's link to a file that is not there: made inside the root.
+		again.Accept(unix.ENOENT)
+		c.b.Close(c.b.Openat2Create(c.root, dst, 0o644, resolve))
+		c.b.Openat2Again(t, c.root, dst, flags, resolve)
+		again.SkipOnSuccess()
+	}
 	open.SkipOnSuccess()
 	return t
 }

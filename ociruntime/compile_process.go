@@ -222,11 +222,16 @@ func (c *compiler) execute() error {
 	}
 	c.b.Sigprocmask(unix.SIG_BLOCK, ^uint64(0))
 	child, branch := c.b.Branch()
-	c.b.Sigprocmask(unix.SIG_SETMASK, 0)
-	// A session of its own, or the terminal's signals reach it twice.
-	if !c.process.Terminal {
+	// The terminal's signals reach the program once: they would come from the
+	// terminal, and again from the process above that passes them on.
+	switch {
+	case !c.process.Terminal:
 		c.b.Setsid()
+	case c.newNS&unix.CLONE_NEWPID != 0:
+		c.b.Setpgid()
+		c.b.IoctlData(0, unix.TIOCSPGRP, binary.NativeEndian.AppendUint32(nil, 2)) // its number in the new namespace
 	}
+	c.b.Sigprocmask(unix.SIG_SETMASK, 0)
 	if err := c.exec(); err != nil {
 		return err
 	}

@@ -112,6 +112,27 @@ busybox grep -c cgroup2 /proc/self/mountinfo; cat /proc/self/oom_score_adj`)
 	spec.Mounts = append(spec.Mounts, oci.Mount{Destination: "/data", Type: "bind", Source: data, Options: []string{"bind", "idmap"}})
 	out, _ := start(t, spec, CompileOptions{UserNS: madeUserNS(t)})
 	has(t, out, "0\n", "100000", "0:600:0,0", "666:1,3", "x0\n", "\n300\n")
+
+	long := *spec
+	process := *spec.Process
+	long.Process, process.Args = &process, []string{"sleep", "100"}
+	bothWays(t, &long, CompileOptions{UserNS: madeUserNS(t)}, plan.LaunchOptions{}, func(proc *plan.Process) {
+		fd, _ := unix.PidfdOpen(proc.Pid, 0)
+		pidfd := os.NewFile(uintptr(fd), "pidfd")
+		defer pidfd.Close()
+		join, process := *spec, *spec.Process
+		join.Process = &process
+		process.Args, process.User = []string{"sh", "-c", "id -u; id -G; cat /proc/self/oom_score_adj"}, oci.User{UID: 5, GID: 6, AdditionalGids: []uint32{8}}
+		for _, raw := range []bool{false, true} {
+			p, _, err := CompileJoin(&join, JoinOptions{Pidfd: pidfd})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, code := launch(t, p, raw); out != "5\n6 8\n300\n" || code != 0 {
+				t.Errorf("exec: %q, status %d", out, code)
+			}
+		}
+	})
 	if st, err := os.Stat(data + "/new"); err != nil || st.Sys().(*syscall.Stat_t).Uid != 0 {
 		t.Errorf("on the host: %v, %v, want owner 0", st, err)
 	}
@@ -258,17 +279,7 @@ func TestTerminal(t *testing.T) {
 	spec.Process.User = oci.User{UID: 7, GID: 7}
 	check := func(console *os.File) {
 		t.Helper()
-		buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(4))
-		_, n, _, _, err := unix.Recvmsg(int(console.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := unix.ParseSocketControlMessage(oob[:n])
-		if err != nil || len(m) != 1 {
-			t.Fatal("no descriptor came", err)
-		}
-		fds, _ := unix.ParseUnixRights(&m[0])
-		master := os.NewFile(uintptr(fds[0]), "master")
+		master := receive(t, console)
 		defer master.Close()
 		out, _ := io.ReadAll(master) // EIO at the end
 		has(t, string(out), "/dev/pts/0", "7\r\n", "33 99", "88,0", "done")
@@ -302,6 +313,25 @@ func TestTerminal(t *testing.T) {
 		check(ours)
 		wait(exec.Pid)
 	})
+}
+
+// receive takes the terminal's master.
+func receive(t *testing.T, console *os.File) *os.File {
+	t.Helper()
+	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(int(console.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(m) != 1 {
+		t.Fatal("no descriptor came", err)
+	}
+	fds, err := unix.ParseUnixRights(&m[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fds[0]), "master")
 }
 
 func wait(pid int) {

@@ -152,6 +152,51 @@ func TestOverlayManyLayers(t *testing.T) {
 	}
 }
 
+// An image's link to a file that is not there is a mount point inside the root.
+func TestDanglingFile(t *testing.T) {
+	root := busyboxRoot(t)
+	os.Symlink("/run/resolv.conf", root+"/etc/resolv.conf")
+	os.Mkdir(root+"/run", 0o755)
+	spec := basicSpec(root, "cat", "/etc/resolv.conf")
+	source := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(source, []byte("nameserver 127.0.0.11\n"), 0o644)
+	spec.Mounts = append(spec.Mounts, oci.Mount{Destination: "/etc/resolv.conf", Type: "bind", Source: source, Options: []string{"bind"}})
+	out, _ := start(t, spec, CompileOptions{})
+	has(t, out, "127.0.0.11")
+}
+
+// A key of the terminal's reaches the program once, not again through its init.
+func TestInitTerminal(t *testing.T) {
+	spec := basicSpec(busyboxRoot(t), "sh", "-c", `n=0; trap 'n=$((n+1)); echo got $n' INT; echo ready; busybox sleep 0.5; busybox sleep 0.5; echo end $n`)
+	spec.Process.Terminal = true
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer ours.Close()
+	defer theirs.Close()
+	bothWays(t, spec, CompileOptions{Init: true}, plan.LaunchOptions{Console: theirs}, func(*plan.Process) {
+		master := receive(t, ours)
+		defer master.Close()
+		var out bytes.Buffer
+		buf := make([]byte, 512)
+		sent := false
+		for {
+			n, err := master.Read(buf)
+			out.Write(buf[:n])
+			if err != nil {
+				break
+			}
+			if !sent && strings.Contains(out.String(), "ready") {
+				master.Write([]byte{3})
+				sent = true
+			}
+		}
+		has(t, out.String(), "got 1", "end 1")
+	})
+}
+
 func TestNoPivot(t *testing.T) {
 	spec := basicSpec(busyboxRoot(t), "sh", "-c", "ls -d /etc/debian_version /bin/busybox; pwd; busybox chroot /proc/1/root /bin/ls -d /etc/debian_version 2>/dev/null; mount | busybox head -1")
 	out, _ := start(t, spec, CompileOptions{NoPivot: true})

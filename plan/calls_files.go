@@ -24,6 +24,12 @@ func (b *Builder) Openat2Again(f, dir FD, path string, flags, resolve uint64) Ca
 	return c
 }
 
+// Openat2Create makes the file path, also where a link leads, and opens it.
+func (b *Builder) Openat2Create(dir FD, path string, mode uint32, resolve uint64) FD {
+	how := b.constant(unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, uint64(mode), resolve)
+	return b.call(unix.SYS_OPENAT2, dir.word(), b.str(path), how, num(24)).result()
+}
+
 func (b *Builder) openat2(dir FD, path string, flags, resolve uint64) Call {
 	how := b.constant(flags, 0, resolve)
 	return b.call(unix.SYS_OPENAT2, dir.word(), b.str(path), how, num(24))

@@ -275,7 +275,7 @@ func (c *checker) privileges() string {
 var afterFilter = []uint32{
 	unix.SYS_EXECVE, unix.SYS_EXECVEAT, unix.SYS_EXIT_GROUP, unix.SYS_CAPSET, unix.SYS_PRCTL, unix.SYS_CLONE, unix.SYS_SETSID,
 	unix.SYS_CLOSE, unix.SYS_CLOSE_RANGE, unix.SYS_DUP3, unix.SYS_SENDMSG, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGACTION,
-	unix.SYS_RT_SIGTIMEDWAIT, callReap,
+	unix.SYS_RT_SIGTIMEDWAIT, callReap, unix.SYS_SETPGID, unix.SYS_IOCTL,
 }
 
 // filter: nothing but the last words comes after a seccomp filter.
