@@ -425,8 +425,14 @@ func FuzzLoadLayout(f *testing.F) {
 	layer, _ := os.ReadFile(filepath.Join(dir, blobName(img.Layers[0].Blob.Digest)))
 	f.Add(seeds[0], seeds[1], seeds[2])
 	f.Fuzz(func(t *testing.T, index, manifest, config []byte) {
-		s := newStore(t)
-		_, err := load(t, s, packFiles(t, map[string][]byte{
+		// In memory: each image that is accepted waits for the disk.
+		root, err := os.MkdirTemp("/dev/shm", "hull-fuzz-")
+		if err != nil {
+			root = t.TempDir()
+		}
+		defer os.RemoveAll(root)
+		s := storeIn(t, root)
+		_, err = load(t, s, packFiles(t, map[string][]byte{
 			"index.json": index, blobName(oci.FromBytes(manifest)): manifest, blobName(oci.FromBytes(config)): config,
 			blobName(img.Layers[0].Blob.Digest): layer,
 		}))

@@ -20,7 +20,11 @@ import (
 // independent of the snapshots.
 func newStore(t testing.TB) *Store {
 	t.Helper()
-	root := t.TempDir()
+	return storeIn(t, t.TempDir())
+}
+
+func storeIn(t testing.TB, root string) *Store {
+	t.Helper()
 	b, err := blob.Open(root)
 	if err != nil {
 		t.Fatal(err)
