@@ -100,37 +100,41 @@ func saveItems(ctx context.Context, e *engine.Engine, args []string, multi bool)
 	return items, nil
 }
 
-// saveArchive writes to standard output or to a file, which appears whole or
-// not at all; an existing file must not be one that an archive would be mixed
-// with.
+// saveArchive writes an archive to where --output says.
 func (s *session) saveArchive(ctx context.Context, e *engine.Engine, items []image.SaveItem, o *saveOptions) error {
-	if o.output == "" || o.output == "/dev/stdout" || o.output == "-" && s.docker() {
+	return s.toFile(o.output, func(w io.Writer) error { return e.SaveImages(ctx, w, "", items, o.SaveOptions) })
+}
+
+// toFile lets write write to standard output or to a file, which appears whole
+// or not at all; what is no regular file is written to as it is.
+func (s *session) toFile(output string, write func(io.Writer) error) error {
+	if output == "" || output == "/dev/stdout" || output == "-" && s.docker() {
 		if term.IsTerminal(int(s.stdout.Fd())) {
 			return errors.New("refusing to save to terminal. Use -o flag or redirect")
 		}
-		return e.SaveImages(ctx, s.stdout, "", items, o.SaveOptions)
+		return write(s.stdout)
 	}
-	if fi, err := os.Stat(o.output); err == nil && !fi.Mode().IsRegular() {
-		f, err := os.OpenFile(o.output, os.O_WRONLY, 0)
+	if fi, err := os.Stat(output); err == nil && !fi.Mode().IsRegular() {
+		f, err := os.OpenFile(output, os.O_WRONLY, 0)
 		if err != nil {
-			return fmt.Errorf("save image: %w", err)
+			return fmt.Errorf("write archive: %w", err)
 		}
-		return errors.Join(e.SaveImages(ctx, f, "", items, o.SaveOptions), f.Close())
+		return errors.Join(write(f), f.Close())
 	}
-	f, err := os.CreateTemp(filepath.Dir(o.output), ".hull-save-")
+	f, err := os.CreateTemp(filepath.Dir(output), ".hull-save-")
 	if err != nil {
-		return fmt.Errorf("save image: %w", err)
+		return fmt.Errorf("write archive: %w", err)
 	}
 	defer os.Remove(f.Name())
-	err = e.SaveImages(ctx, f, "", items, o.SaveOptions)
+	err = write(f)
 	if err == nil {
 		err = f.Chmod(0o644)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), o.output); err != nil {
-		return fmt.Errorf("save image: %w", err)
+	if err := os.Rename(f.Name(), output); err != nil {
+		return fmt.Errorf("write archive: %w", err)
 	}
 	return nil
 }

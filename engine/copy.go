@@ -119,7 +119,9 @@ func trailing(p string) string {
 }
 
 // resolve is how paths of this side are opened: the host's links are the host's.
-func (c *copySide) open(p string, flags int) (*os.File, error) { return inroot.Open(c.root, p, flags, 0) }
+func (c *copySide) open(p string, flags int) (*os.File, error) {
+	return inroot.Open(c.root, p, flags, 0)
+}
 
 func (c *copySide) stat(p string) (unix.Stat_t, error) {
 	var st unix.Stat_t

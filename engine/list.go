@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/format"
 	"hull/network"
 )
 
@@ -387,7 +388,7 @@ func statusTest(v string) (containerTest, error) {
 func (e *Engine) timeTest(ctx context.Context, key string) func(string) (containerTest, error) {
 	return func(v string) (containerTest, error) {
 		if key == "until" {
-			t, err := ParseTime(v, time.Now())
+			t, err := format.ParseTime(time.Now(), v)
 			if err != nil {
 				return nil, err
 			}
@@ -404,29 +405,4 @@ func (e *Engine) timeTest(ctx context.Context, key string) func(string) (contain
 			return r.Created.After(other.Created)
 		}, nil
 	}
-}
-
-// ParseTime reads a time as docker and podman take it: RFC 3339 or a part of
-// it, Unix seconds, or a duration before now.
-func ParseTime(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02", "2006-01-02 15:04:05"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	sec, frac, _ := strings.Cut(s, ".")
-	n, err := strconv.ParseInt(sec, 10, 64)
-	if err == nil {
-		var ns int64
-		if frac != "" {
-			ns, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64)
-		}
-		if err == nil {
-			return time.Unix(n, ns), nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("time %q: want a date, Unix seconds or a duration such as 10m", s)
 }

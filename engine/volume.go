@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/format"
 	"hull/image"
 	"hull/layer"
 	"hull/state"
@@ -231,7 +232,7 @@ func (e *Engine) volumeFilter(f Filters) (func(*Volume) bool, error) {
 			add(values, func(v *Volume, s string) bool { return (len(users[v.Name]) == 0) == (s == "true" || s == "1") })
 		case "since", "after", "until":
 			for _, s := range values {
-				t, err := ParseTime(s, time.Now())
+				t, err := format.ParseTime(time.Now(), s)
 				if err != nil && key != "until" {
 					other, verr := e.findVolume(s)
 					if verr != nil {

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Event is one thing that was done.
+type Event = eventRecord
+
+// Details are the words in parentheses of an event's line.
+func (e eventRecord) Details() string {
+	var words []string
+	for _, w := range []struct{ k, v string }{{"image", e.Image}, {"name", e.Name}} {
+		if w.v != "" {
+			words = append(words, w.k+"="+w.v)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(e.Attributes)) {
+		words = append(words, k+"="+e.Attributes[k])
+	}
+	return strings.Join(words, ", ")
+}
+
+// Status is Action by docker's name for it.
+func (e eventRecord) Status() string { return e.Action }
+
+// EventOptions choose events.
+type EventOptions struct {
+	Filters      Filters // container event image label type volume
+	Since, Until time.Time
+	Stream       bool // wait for more, until Until or the end of the context
+}
+
+// Events calls f with the events that the options choose, oldest first.
+func (e *Engine) Events(ctx context.Context, o EventOptions, f func(Event) error) error {
+	match, err := eventFilter(o.Filters)
+	if err != nil {
+		return err
+	}
+	var file *os.File
+	var rest []byte
+	for {
+		if file == nil {
+			file, err = os.OpenFile(e.eventsFile(), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("read events: %w", err)
+			}
+			if err == nil {
+				defer file.Close()
+			}
+		}
+		if file != nil {
+			if rest, err = readEvents(file, rest, func(ev Event) error {
+				if ev.Time.Before(o.Since) || !o.Until.IsZero() && ev.Time.After(o.Until) || !match(ev) {
+					return nil
+				}
+				return f(ev)
+			}); err != nil {
+				return err
+			}
+		}
+		if !o.Stream || !o.Until.IsZero() && time.Now().After(o.Until) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// readEvents reads whole lines to the file's end; what is left of one is
+// returned.
+func readEvents(file *os.File, rest []byte, f func(Event) error) ([]byte, error) {
+	r := bufio.NewReader(file)
+	for {
+		line, err := r.ReadBytes('\n')
+		rest = append(rest, line...)
+		if err != nil {
+			return rest, nil
+		}
+		var ev Event
+		if json.Unmarshal(bytes.TrimSpace(rest), &ev) == nil {
+			if err := f(ev); err != nil {
+				return nil, err
+			}
+		}
+		rest = rest[:0]
+	}
+}
+
+// eventFilter: values of one key are alternatives, labels must all hold.
+func eventFilter(f Filters) (func(Event) bool, error) {
+	for k := range f {
+		switch k {
+		case "container", "event", "image", "label", "type", "volume", "pod":
+		default:
+			return nil, fmt.Errorf("%q is an invalid event filter", k)
+		}
+	}
+	return func(ev Event) bool {
+		for k, values := range f {
+			one := func(v string) bool {
+				switch k {
+				case "container":
+					return ev.Type == "container" && (ev.Name == v || strings.HasPrefix(ev.ID, v))
+				case "event":
+					return ev.Action == v
+				case "image":
+					return ev.Image == v || strings.HasPrefix(ev.Image, v+":") || ev.Type == "image" && (ev.Name == v || strings.HasPrefix(ev.ID, v))
+				case "type":
+					return ev.Type == v
+				case "volume":
+					return ev.Type == "volume" && ev.Name == v
+				case "label":
+					return hasLabel(ev.Attributes, v)
+				}
+				return false
+			}
+			if k == "label" {
+				for _, v := range values {
+					if !one(v) {
+						return false
+					}
+				}
+				continue
+			}
+			if !slices.ContainsFunc(values, one) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}

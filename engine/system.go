@@ -1,0 +1,391 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/cgroup"
+	"hull/oci"
+	"hull/state"
+)
+
+// Info is the host, the store and this program, with podman info's JSON names.
+type Info struct {
+	Host       InfoHost          `json:"host"`
+	Plugins    map[string]any    `json:"plugins"`
+	Registries map[string]any    `json:"registries"`
+	Store      InfoStore         `json:"store"`
+	Version    map[string]string `json:"version"`
+}
+
+// An InfoHost is the machine as the engine sees it.
+type InfoHost struct {
+	Arch           string         `json:"arch"`
+	BuildahVersion string         `json:"buildahVersion"`
+	CgroupManager  string         `json:"cgroupManager"`
+	CgroupVersion  string         `json:"cgroupVersion"`
+	CPUs           int            `json:"cpus"`
+	Distribution   map[string]any `json:"distribution"`
+	Hostname       string         `json:"hostname"`
+	Kernel         string         `json:"kernel"`
+	LogDriver      string         `json:"logDriver"`
+	MemFree        uint64         `json:"memFree"`
+	MemTotal       uint64         `json:"memTotal"`
+	NetworkBackend string         `json:"networkBackend"`
+	OCIRuntime     map[string]any `json:"ociRuntime"`
+	OS             string         `json:"os"`
+	RemoteSocket   map[string]any `json:"remoteSocket"`
+	ServiceRemote  bool           `json:"serviceIsRemote"`
+	Security       InfoSecurity   `json:"security"`
+	SwapFree       uint64         `json:"swapFree"`
+	SwapTotal      uint64         `json:"swapTotal"`
+	Uptime         string         `json:"uptime"`
+	Linkmode       string         `json:"linkmode"`
+}
+
+// InfoSecurity is which mechanisms there are.
+type InfoSecurity struct {
+	AppArmorEnabled    bool   `json:"apparmorEnabled"`
+	Capabilities       string `json:"capabilities"`
+	Rootless           bool   `json:"rootless"`
+	SeccompEnabled     bool   `json:"seccompEnabled"`
+	SeccompProfilePath string `json:"seccompProfilePath"`
+	SELinuxEnabled     bool   `json:"selinuxEnabled"`
+}
+
+// InfoStore is where things are and how many.
+type InfoStore struct {
+	ConfigFile      string            `json:"configFile"`
+	ContainerStore  InfoContainers    `json:"containerStore"`
+	GraphDriverName string            `json:"graphDriverName"`
+	GraphOptions    map[string]any    `json:"graphOptions"`
+	GraphRoot       string            `json:"graphRoot"`
+	GraphRootAlloc  uint64            `json:"graphRootAllocated"`
+	GraphRootUsed   uint64            `json:"graphRootUsed"`
+	GraphStatus     map[string]string `json:"graphStatus"`
+	ImageCopyTmpDir string            `json:"imageCopyTmpDir"`
+	ImageStore      map[string]int    `json:"imageStore"`
+	RunRoot         string            `json:"runRoot"`
+	TransientStore  bool              `json:"transientStore"`
+	VolumePath      string            `json:"volumePath"`
+}
+
+// InfoContainers counts containers.
+type InfoContainers struct {
+	Number  int `json:"number"`
+	Paused  int `json:"paused"`
+	Running int `json:"running"`
+	Stopped int `json:"stopped"`
+}
+
+// Info looks at the host and the store.
+func (e *Engine) Info(ctx context.Context) (*Info, error) {
+	host, err := cgroup.LookUp()
+	if err != nil {
+		return nil, err
+	}
+	var u unix.Utsname
+	unix.Uname(&u)
+	var si unix.Sysinfo_t
+	unix.Sysinfo(&si)
+	unit := uint64(max(si.Unit, 1))
+	i := &Info{Plugins: map[string]any{"volume": []string{"local"}, "network": []string{"bridge", "macvlan", "ipvlan"}, "log": []string{"k8s-file", "json-file", "none", "passthrough"}},
+		Registries: map[string]any{}, Version: map[string]string{"Version": Version(), "GoVersion": runtime.Version(), "OsArch": "linux/" + runtime.GOARCH, "APIVersion": Version()}}
+	i.Host = InfoHost{Arch: runtime.GOARCH, CgroupManager: firstOf(e.o.CgroupManager, "cgroupfs"), CgroupVersion: "v1", CPUs: runtime.NumCPU(),
+		Distribution: distribution(), Hostname: hostHostname(), Kernel: unix.ByteSliceToString(u.Release[:]), LogDriver: firstOf(e.o.Defaults.LogDriver, "k8s-file"),
+		MemFree: si.Freeram * unit, MemTotal: si.Totalram * unit, SwapFree: si.Freeswap * unit, SwapTotal: si.Totalswap * unit, NetworkBackend: "hull", OS: "linux",
+		OCIRuntime: map[string]any{"name": "hull", "path": e.o.Executable, "version": "spec: " + oci.SpecVersion}, RemoteSocket: map[string]any{"exists": false},
+		Uptime: (time.Duration(si.Uptime) * time.Second).String(), Linkmode: "static"}
+	if host.V2() {
+		i.Host.CgroupVersion = "v2"
+	}
+	apparmor, _ := state.ReadFile("/sys/module/apparmor/parameters/enabled")
+	i.Host.Security = InfoSecurity{AppArmorEnabled: strings.HasPrefix(string(apparmor), "Y"), Capabilities: strings.Join(defaultCapabilities, ","),
+		Rootless: e.o.Rootless, SeccompEnabled: true, SELinuxEnabled: fileExists("/sys/fs/selinux/enforce")}
+	return i, e.infoStore(ctx, i)
+}
+
+func (e *Engine) infoStore(ctx context.Context, i *Info) error {
+	s := &i.Store
+	*s = InfoStore{GraphRoot: e.o.Root, RunRoot: e.o.RunRoot, GraphOptions: map[string]any{}, GraphStatus: map[string]string{}, ImageStore: map[string]int{"number": 0},
+		TransientStore: e.o.TransientStore, VolumePath: filepath.Join(e.o.Root, "volumes"), ImageCopyTmpDir: os.TempDir()}
+	snaps, err := e.Snapshots()
+	if err != nil {
+		return err
+	}
+	s.GraphDriverName = snaps.Driver()
+	var st unix.Statfs_t
+	if unix.Statfs(e.o.Root, &st) == nil {
+		s.GraphRootAlloc = st.Blocks * uint64(st.Bsize)
+		s.GraphRootUsed = (st.Blocks - st.Bfree) * uint64(st.Bsize)
+	}
+	images, err := e.Images()
+	if err != nil {
+		return err
+	}
+	list, err := images.List(ctx)
+	if err != nil {
+		return err
+	}
+	s.ImageStore["number"] = len(list)
+	all, err := e.List(ctx, ListOptions{All: true})
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		s.ContainerStore.Number++
+		switch c.State {
+		case StatusRunning, StatusStopping:
+			s.ContainerStore.Running++
+		case StatusPaused:
+			s.ContainerStore.Paused++
+		default:
+			s.ContainerStore.Stopped++
+		}
+	}
+	return nil
+}
+
+func hostHostname() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return h
+}
+
+// distribution reads os-release.
+func distribution() map[string]any {
+	out := map[string]any{"distribution": "unknown", "version": "unknown"}
+	data, err := state.ReadFile("/etc/os-release")
+	if err != nil {
+		return out
+	}
+	for line := range strings.Lines(string(data)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		v = strings.Trim(v, `"`)
+		switch k {
+		case "ID":
+			out["distribution"] = v
+		case "VERSION_ID":
+			out["version"] = v
+		case "VERSION_CODENAME":
+			out["codename"] = v
+		}
+	}
+	return out
+}
+
+// A DiskUse is one line of system df.
+type DiskUse struct {
+	Type        string
+	Total       int
+	Active      int
+	RawSize     int64 `json:"RawSize"`
+	Reclaimable int64 `json:"RawReclaimable"`
+}
+
+// DiskUsage adds up images, containers and volumes.
+func (e *Engine) DiskUsage(ctx context.Context) ([]DiskUse, error) {
+	images, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	list, err := images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := e.records()
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	containers := DiskUse{Type: "Containers", Total: len(all)}
+	for _, r := range all {
+		used[r.ImageID] = true
+		s, err := e.state(r)
+		if err != nil {
+			continue
+		}
+		if z := e.size(ctx, r.ID); z != nil {
+			containers.RawSize += z.RwSize
+			if !s.running() {
+				containers.Reclaimable += z.RwSize
+			}
+		}
+		if s.running() {
+			containers.Active++
+		}
+	}
+	img := DiskUse{Type: "Images", Total: len(list)}
+	seen := map[oci.Digest]bool{}
+	for _, i := range list {
+		if used[i.ID.Hex()] {
+			img.Active++
+		}
+		for _, l := range i.Layers {
+			if !seen[l.Chain] {
+				seen[l.Chain] = true
+				size := e.layerSize(ctx, l.Chain)
+				img.RawSize += size
+				if !used[i.ID.Hex()] {
+					img.Reclaimable += size
+				}
+			}
+		}
+	}
+	volumes, err := e.VolumeList(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	users, err := e.volumeUsers()
+	if err != nil {
+		return nil, err
+	}
+	vol := DiskUse{Type: "Local Volumes", Total: len(volumes)}
+	for _, v := range volumes {
+		size := int64(treeSize(v.Mountpoint))
+		vol.RawSize += size
+		if len(users[v.Name]) > 0 {
+			vol.Active++
+		} else {
+			vol.Reclaimable += size
+		}
+	}
+	return []DiskUse{img, containers, vol}, nil
+}
+
+func (e *Engine) layerSize(ctx context.Context, chain oci.Digest) int64 {
+	snaps, err := e.Snapshots()
+	if err != nil {
+		return 0
+	}
+	size, _, err := snaps.LayerUsage(ctx, chain)
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// A Problem is what Check found.
+type Problem struct {
+	Subject string // "blob sha256:…", "container ID"
+	Err     error
+	// Repaired says that it is mended, or removed where nothing was left to mend.
+	Repaired bool
+}
+
+// Check verifies every blob by its digest, every image's layers, and every
+// record of a container or volume. With repair, what can be made again is.
+func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, error) {
+	if err := e.Recover(ctx); err != nil {
+		return nil, err
+	}
+	var found []Problem
+	blobs, err := e.Blobs()
+	if err != nil {
+		return nil, err
+	}
+	if !quick {
+		err = blobs.Walk(func(d oci.Digest, _ int64) error {
+			if err := blobs.Verify(ctx, d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				p := Problem{Subject: "blob " + string(d), Err: err}
+				if repair {
+					p.Repaired = blobs.Remove(d) == nil // the next pull fetches it again
+				}
+				found = append(found, p)
+			}
+			return context.Cause(ctx)
+		})
+		if err != nil {
+			return found, err
+		}
+	}
+	images, err := e.Images()
+	if err != nil {
+		return found, err
+	}
+	list, err := images.List(ctx)
+	if err != nil {
+		return found, err
+	}
+	snaps, err := e.Snapshots()
+	if err != nil {
+		return found, err
+	}
+	for _, i := range list {
+		for _, l := range i.Layers {
+			if snaps.Exists(l.Chain) {
+				continue
+			}
+			p := Problem{Subject: "image " + i.ID.Hex(), Err: fmt.Errorf("layer %s is missing", l.Chain)}
+			if repair {
+				p.Repaired = images.EnsureLayers(ctx, i) == nil
+			}
+			found = append(found, p)
+		}
+	}
+	return append(found, e.checkContainers(ctx, repair)...), nil
+}
+
+func (e *Engine) checkContainers(ctx context.Context, repair bool) []Problem {
+	var found []Problem
+	ids, err := e.containerIDs()
+	if err != nil {
+		return []Problem{{Subject: "containers", Err: err}}
+	}
+	snaps, err := e.Snapshots()
+	if err != nil {
+		return []Problem{{Subject: "snapshots", Err: err}}
+	}
+	known := map[string]bool{}
+	for _, id := range ids {
+		known[id] = true
+		r, err := e.loadRecord(id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err == nil && r.Options.Rootfs == "" {
+			_, err = snaps.Mounts(id)
+		}
+		if err != nil {
+			p := Problem{Subject: "container " + id, Err: err}
+			if repair {
+				_, rerr := e.Remove(ctx, id, RemoveOptions{Force: true})
+				p.Repaired = rerr == nil
+			}
+			found = append(found, p)
+		}
+	}
+	all, err := snaps.List()
+	if err != nil {
+		return append(found, Problem{Subject: "snapshots", Err: err})
+	}
+	for _, s := range all {
+		if s.Name == "" || known[s.Name] || len(s.Name) != 64 {
+			continue
+		}
+		p := Problem{Subject: "snapshot " + s.Name, Err: errors.New("no container has it")}
+		if repair {
+			p.Repaired = snaps.Remove(ctx, s.Name) == nil
+		}
+		found = append(found, p)
+	}
+	if names, err := e.volumeNames(); err == nil {
+		for _, n := range names {
+			if _, err := e.loadVolume(n); err != nil {
+				found = append(found, Problem{Subject: "volume " + n, Err: err})
+			}
+		}
+	}
+	return found
+}
