@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -121,7 +120,13 @@ func (s *session) networkCreate() *command.Command {
 
 // parse reads what the flags have as text.
 func (c *networkCreateFlags) parse() error {
-	c.o.Labels, c.o.Options = keyValues(c.labels), keyValues(c.opts)
+	var err error
+	if c.o.Labels, err = keyValues(c.labels); err != nil {
+		return err
+	}
+	if c.o.Options, err = keyValues(c.opts); err != nil {
+		return err
+	}
 	for _, t := range c.subnets {
 		p, err := netip.ParsePrefix(t)
 		if err != nil {
@@ -213,13 +218,7 @@ type networkRow struct{ network.Network }
 
 func (r networkRow) ID() string      { return format.ShortID(r.Network.ID) }
 func (r networkRow) Created() string { return format.Ago(time.Now(), r.Network.Created) }
-func (r networkRow) Labels() string {
-	var words []string
-	for _, k := range slices.Sorted(maps.Keys(r.Network.Labels)) {
-		words = append(words, k+"="+r.Network.Labels[k])
-	}
-	return strings.Join(words, ",")
-}
+func (r networkRow) Labels() string  { return labelText(r.Network.Labels) }
 
 func (s *session) networkList() *command.Command {
 	var filters []string

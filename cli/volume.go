@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 
 	"hull/command"
 	"hull/engine"
@@ -33,19 +32,6 @@ func (s *session) volumeNodes() []command.Node {
 // isNotFound reports an object that is not there, of whatever kind.
 func isNotFound(err error) bool {
 	return errors.Is(err, engine.ErrNotFound) || errors.Is(err, os.ErrNotExist) || isImageNotFound(err)
-}
-
-// keyValues turns KEY=VALUE words into a map.
-func keyValues(words []string) map[string]string {
-	if len(words) == 0 {
-		return nil
-	}
-	m := make(map[string]string, len(words))
-	for _, w := range words {
-		k, v, _ := strings.Cut(w, "=")
-		m[k] = v
-	}
-	return m
 }
 
 func (s *session) completeVolumes(ctx context.Context, _ []string, _ string) []string {
@@ -86,7 +72,14 @@ func (s *session) volumeCreate() *command.Command {
 			if len(args) > 0 {
 				o.Name = args[0]
 			}
-			o.Labels, o.Options, o.UID, o.GID = keyValues(labels), keyValues(options), uid, gid
+			var err error
+			if o.Labels, err = keyValues(labels); err != nil {
+				return err
+			}
+			if o.Options, err = keyValues(options); err != nil {
+				return err
+			}
+			o.UID, o.GID = uid, gid
 			e, err := s.open(ctx)
 			if err != nil {
 				return err
