@@ -463,3 +463,23 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+func TestXzCut(t *testing.T) {
+	if _, err := exec.LookPath("xz"); err != nil {
+		t.Skip("xz is not here")
+	}
+	cmd := exec.Command("xz", "-c")
+	cmd.Stdin = bytes.NewReader(bytes.Repeat([]byte("content"), 10000))
+	packed, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, c, err := Decompress(bytes.NewReader(packed[:len(packed)-20]))
+	if err != nil || c != Xz {
+		t.Fatal(c, err)
+	}
+	defer z.Close()
+	if _, err := io.Copy(io.Discard, z); err == nil {
+		t.Error("a cut xz stream reads without an error")
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
-	"github.com/ulikunitz/xz"
 )
 
 // A Compression of a layer or an archive.
@@ -38,7 +37,7 @@ var magics = []struct {
 	{Bzip2, []byte("BZh")},
 }
 
-// maxWindow bounds the memory that a zstd or xz stream may ask for.
+// maxWindow bounds the memory that a zstd stream may ask for.
 const maxWindow = 128 << 20
 
 // DetectCompression tells the compression of what begins with begin, of which
@@ -79,11 +78,8 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 		}
 		return z.IOReadCloser(), c, nil
 	case Xz:
-		z, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(b)
-		if err != nil {
-			return nil, c, fmt.Errorf("decompress xz: %w", err)
-		}
-		return io.NopCloser(z), c, nil
+		z, err := unxz(b)
+		return z, c, err
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(b)), c, nil
 	}
