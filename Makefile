@@ -9,7 +9,7 @@ LDFLAGS  = -s -w -X hull/engine.buildVersion=$(VERSION)
 export CGO_ENABLED = 0
 
 LIBEXEC  = bin/libexec/hull
-HELPERS  = hull-monitor hull-full hull-net hull-welcome
+HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
 .PHONY: all build test unit root lint fmt bench fuzz golden install clean help
 
