@@ -216,7 +216,7 @@ func (e *Engine) image(ctx context.Context, req PullRequest) (image.Image, error
 	default:
 		return image.Image{}, fmt.Errorf("pull policy %q is not one of always, missing, never, newer", req.Policy)
 	}
-	img, err := store.Resolve(ctx, req.Name)
+	img, err := store.Find(ctx, req.Name)
 	if err == nil && (req.Platform == "" || platformIs(img, req.Platform)) {
 		return img, nil
 	}
@@ -229,7 +229,7 @@ func (e *Engine) image(ctx context.Context, req PullRequest) (image.Image, error
 	if err := pull(); err != nil {
 		return image.Image{}, err
 	}
-	return store.Resolve(ctx, req.Name)
+	return store.Find(ctx, req.Name)
 }
 
 // platformIs compares os/arch[/variant]; a part that is left out fits all.

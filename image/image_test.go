@@ -157,6 +157,44 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+func TestFind(t *testing.T) {
+	s := newStore(t)
+	a := addImage(t, s, "a", "localhost/x:1", "localhost/y:1")
+	for name, names := range map[string]int{"x:1": 1, "localhost/y:1": 1, a.ID.Hex()[:10]: 2, string(a.ID): 2} {
+		img, err := s.Find(context.Background(), name)
+		if err != nil || img.ID != a.ID || len(img.Names) != names {
+			t.Errorf("Find(%q) = %v %v, %v", name, img.ID, img.Names, err)
+		}
+	}
+	if _, err := s.Find(context.Background(), "z"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Find = %v, want ErrNotFound", err)
+	}
+}
+
+// REG-08: wherever a digest stands, what is none is refused.
+func TestREG08Digests(t *testing.T) {
+	good := string(oci.FromBytes(nil))
+	config := `{"mediaType":"` + oci.MediaTypeConfig + `","digest":"CONFIG","size":2}`
+	manifest := `{"schemaVersion":2,"config":` + config + `,"layers":[{"mediaType":"` + oci.MediaTypeLayer + `","digest":"LAYER","size":1}],"subject":{"digest":"SUBJECT","size":1}}`
+	for _, bad := range []string{"", "sha256", "sha256:", "sha256:abc", "sha256:" + strings.Repeat("A", 64), "sha256:" + strings.Repeat("g", 64), "md5:" + strings.Repeat("a", 32),
+		"sha256:../../../../" + strings.Repeat("a", 52), good + "/../x", good + "\u0000", "SHA256:" + good[7:], "sha512:" + good[7:], "a+b:" + good[7:]} {
+		for _, place := range []string{"CONFIG", "LAYER", "SUBJECT"} {
+			m := strings.Replace(manifest, place, bad, 1)
+			m = strings.NewReplacer("CONFIG", good, "LAYER", good, "SUBJECT", good).Replace(m)
+			if _, err := checkParts([]byte(m), []byte("{}")); err == nil || errors.Is(err, ErrMismatch) {
+				t.Errorf("%q as %s: %v", bad, place, err)
+			}
+		}
+		index := `{"schemaVersion":2,"manifests":[{"mediaType":"` + oci.MediaTypeManifest + `","digest":"` + bad + `","size":2}]}`
+		if _, err := ociCandidates(nil, []byte(index), oci.HostPlatform()); err == nil {
+			t.Errorf("%q in an index: no error", bad)
+		}
+		if _, err := oci.DecodeImage([]byte(`{"rootfs":{"type":"layers","diff_ids":["` + bad + `"]}}`)); err == nil {
+			t.Errorf("%q as diff ID: no error", bad)
+		}
+	}
+}
+
 // A name that is there must not be shadowed by an image whose ID begins so.
 func TestNameBeforePrefix(t *testing.T) {
 	s := newStore(t)

@@ -59,6 +59,25 @@ func (s *Store) Resolve(ctx context.Context, name string) (Image, error) {
 	return img, err
 }
 
+// Find is Resolve for one who starts a container: of an image that is found by
+// a full name, Names holds only that one, and the other names are not read.
+func (s *Store) Find(ctx context.Context, name string) (Image, error) {
+	if ref, err := oci.ParseReference(name); err == nil && !strings.HasPrefix(name, "sha256:") {
+		for _, full := range s.candidates(ref) {
+			id, err := s.readName(full)
+			if err != nil || id == "" {
+				continue
+			}
+			r, err := s.readRecord(id)
+			if err != nil {
+				break
+			}
+			return r.image([]oci.Reference{full}), nil
+		}
+	}
+	return s.Resolve(ctx, name)
+}
+
 // ResolveName is Resolve; it also returns the stored name that was meant,
 // which is zero when the image was found by its ID or digest.
 func (s *Store) ResolveName(ctx context.Context, name string) (Image, oci.Reference, error) {
