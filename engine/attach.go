@@ -43,6 +43,7 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunRe
 		return RunResult{}, err
 	}
 	defer l.Release()
+	so.lock = l
 	s := &runState{Status: StatusCreated}
 	if ro.Created != nil {
 		err = ro.Created(r.ID)
@@ -159,7 +160,9 @@ func (e *Engine) StartAttached(ctx context.Context, name string, st Streams) (in
 		result, err := e.follow(ctx, r, conn, s.process(), st)
 		return result.Code, err
 	}
-	session, err := e.start(ctx, r, s, e.watching(&r.Options, false, st))
+	so := e.watching(&r.Options, false, st)
+	so.lock = l
+	session, err := e.start(ctx, r, s, so)
 	if err != nil {
 		return 0, err
 	}

@@ -265,22 +265,34 @@ func (e *Engine) findRunning(id string) (mon state.ProcessID, pid int) {
 	}
 	// Its plan may still be at work: that has one child more for a moment.
 	for range 200 {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", mon.Pid, mon.Pid))
-		if err != nil {
-			return mon, 0
-		}
-		f := strings.Fields(string(b))
+		f := children(mon.Pid)
 		if len(f) == 1 {
 			if n, err := strconv.Atoi(f[0]); err == nil {
 				return mon, n
 			}
 		}
-		if len(f) == 0 && e.exited(id) {
+		if len(f) == 0 && (e.exited(id) || !mon.Alive()) {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
 	return mon, 0
+}
+
+// children are a process's, of all its threads.
+func children(pid int) []string {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			out = append(out, strings.Fields(string(b))...)
+		}
+	}
+	return out
 }
 
 // adopt finds a container that runs though no state says so: the command that

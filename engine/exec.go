@@ -176,14 +176,18 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 			return 0, false, err
 		}
 	}
-	for _, s := range []struct {
-		w  io.Writer
-		to **os.File
-	}{{st.Stdout, &l.Stdout}, {st.Stderr, &l.Stderr}} {
-		if s.w != nil {
-			if *s.to, err = c.output(s.w); err != nil {
-				return 0, false, err
-			}
+	if st.Stdout != nil {
+		if l.Stdout, err = c.output(st.Stdout); err != nil {
+			return 0, false, err
+		}
+	}
+	switch {
+	case st.Stderr == nil:
+	case same(st.Stdout, st.Stderr):
+		l.Stderr = l.Stdout // two copies would write to it at once
+	default:
+		if l.Stderr, err = c.output(st.Stderr); err != nil {
+			return 0, false, err
 		}
 	}
 	p, err := plan.Launch(x.plan, l)
@@ -342,6 +346,12 @@ type copies struct {
 	theirs []*os.File
 	ours   []*os.File
 	group  sync.WaitGroup
+}
+
+// same says whether two writers are one; those that cannot be compared are two.
+func same(a, b io.Writer) (is bool) {
+	defer func() { _ = recover() }()
+	return a == b
 }
 
 // direct says that a stream may be given to the program as it is: a pipe, a

@@ -33,6 +33,14 @@ func (l *lock) abandon() {
 	}
 }
 
+// file is what holds the lock; nil without one.
+func (l *lock) file() *os.File {
+	if l == nil || l.held == nil {
+		return nil
+	}
+	return l.held.File()
+}
+
 func (e *Engine) locksDir() string { return filepath.Join(e.o.RunRoot, "locks") }
 
 // lock takes the exclusive lock of an object.

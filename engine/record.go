@@ -349,6 +349,10 @@ func (e *Engine) openLocked(ctx context.Context, name string) (*record, *runStat
 		return nil, nil, nil, err
 	}
 	s, err := e.settle(ctx, r)
+	if err == nil && !s.running() {
+		// It may run all the same: see adopt.
+		_, err = e.adopt(r, s)
+	}
 	if err != nil {
 		l.Release()
 		return nil, nil, nil, err

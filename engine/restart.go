@@ -69,7 +69,7 @@ func (e *Engine) restartOnce(ctx context.Context, id string) (time.Duration, err
 	}
 	s.Restarts++
 	failed := *s
-	_, err = e.start(ctx, r, s, startOptions{})
+	_, err = e.start(ctx, r, s, startOptions{lock: l})
 	if err == nil {
 		e.event(ctx, "container", "restart", r, nil)
 		return -1, nil

@@ -28,6 +28,9 @@ type startOptions struct {
 	flags  monitor.Flags
 	// stdio are the program's own streams, for the log driver passthrough.
 	stdio [3]*os.File
+	// lock is the container's: a monitor that was told to start holds it until
+	// it has, so that nobody takes a start that goes on for one that was cut off.
+	lock *lock
 	// wait leaves the program waiting for releaseInit.
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
@@ -386,7 +389,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 	}
 	cfg.Wait = t.o.wait
 	so := t.e.spawnOptions(t.o)
-	so.Config, so.Flags, so.Plan, so.PlanFiles = cfg, t.o.flags, image, t.plan.Files()
+	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
 	spare := t.o.spare
 	if spare == nil {
 		if spare, err = monitor.Spawn(so); err != nil {

@@ -30,7 +30,7 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 	case StatusInitialized:
 		return e.releaseInit(ctx, r, s)
 	}
-	_, err = e.start(ctx, r, s, startOptions{})
+	_, err = e.start(ctx, r, s, startOptions{lock: l})
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}
@@ -275,7 +275,7 @@ func (e *Engine) Restart(ctx context.Context, name string, o StopOptions) error 
 		}
 	}
 	s.Stopped, s.Restarts = false, 0
-	_, err = e.start(ctx, r, s, startOptions{})
+	_, err = e.start(ctx, r, s, startOptions{lock: l})
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}
@@ -347,7 +347,7 @@ func (e *Engine) Init(ctx context.Context, name string) error {
 	if s.Status == StatusRunning || s.Status == StatusInitialized {
 		return fmt.Errorf("initialize container %s: it is %s: %w", r.Name, s.Status, ErrState)
 	}
-	_, err = e.start(ctx, r, s, startOptions{wait: true})
+	_, err = e.start(ctx, r, s, startOptions{lock: l, wait: true})
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}

@@ -52,6 +52,9 @@ type Config struct {
 	Attached bool
 	// PlanFiles is the number of descriptors to pass on to the plan, from 5.
 	PlanFiles int
+	// Hold says that one more descriptor came, which is kept open until it is
+	// known what became of the start.
+	Hold bool
 	// OOMScoreAdj is the monitor's own, set after the container was started;
 	// where the host forbids it, nothing is changed.
 	OOMScoreAdj int
@@ -113,7 +116,7 @@ func (c *Config) fields() []field {
 		{"log-max-files", &c.LogMaxFiles}, {"log-tag", &c.LogTag},
 		{"terminal", &c.Terminal}, {"open-stdin", &c.OpenStdin}, {"stdin-once", &c.StdinOnce},
 		{"wait", &c.Wait}, {"attach-flags", &c.AttachFlags}, {"attached", &c.Attached},
-		{"plan-files", &c.PlanFiles}, {"oom-score-adj", &c.OOMScoreAdj},
+		{"plan-files", &c.PlanFiles}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
 		{"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
 	}
 }

@@ -45,7 +45,7 @@ func Main() int {
 	for fd := configFD; fd <= attachFD; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	s := &server{sync: syncFD, report: -1, console: -1, master: -1, out: [2]int{-1, -1}, stdin: -1, listen: -1, pidfd: -1}
+	s := &server{sync: syncFD, report: -1, console: -1, master: -1, out: [2]int{-1, -1}, stdin: -1, listen: -1, pidfd: -1, hold: -1}
 	started, err := s.start()
 	if err != nil {
 		s.say(syncError, []byte(err.Error()))
@@ -103,6 +103,7 @@ func (s *server) start() (started bool, err error) {
 			return false, nil
 		}
 	}
+	closeFD(&s.hold)
 	setOOMScore(s.cfg.OOMScoreAdj)
 	s.started = time.Now()
 	return true, nil
@@ -147,8 +148,18 @@ func (s *server) readConfig() (*Config, error) {
 		return nil, errUnused
 	}
 	c, err := DecodeConfig(data)
-	if err == nil && len(s.files) != c.PlanFiles+1 {
-		err = errConfig
+	want := 1
+	if err == nil {
+		want += c.PlanFiles
+		if c.Hold {
+			want++
+		}
+		if len(s.files) != want {
+			err = errConfig
+		}
+	}
+	if err == nil && c.Hold {
+		s.hold, s.files = s.files[want-1], s.files[:want-1]
 	}
 	return c, err
 }

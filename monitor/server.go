@@ -22,6 +22,7 @@ type server struct {
 	log *logWriter
 
 	files []int // the plan and its files
+	hold  int
 
 	sync    int // tells Start what became of the plan
 	report  int // the plan's own report

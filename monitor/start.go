@@ -20,6 +20,9 @@ type StartOptions struct {
 	// from descriptor 5 on. Both stay the caller's.
 	Plan      *os.File
 	PlanFiles []*os.File
+	// Hold is kept open by the monitor until the program runs: a lock, that is
+	// held on even if this process is killed. nil is none.
+	Hold *os.File
 	// Attach opens a connection before the container starts, so that not a
 	// byte of its output is missed; Flags are what that client wants.
 	Attach bool
@@ -142,6 +145,9 @@ func (s *Spare) Start(o StartOptions) (*Session, error) {
 	fds := []int{int(o.Plan.Fd())}
 	for _, f := range o.PlanFiles {
 		fds = append(fds, int(f.Fd()))
+	}
+	if cfg.Hold = o.Hold != nil; cfg.Hold {
+		fds = append(fds, int(o.Hold.Fd()))
 	}
 	if err := s.send(cfg.Encode(), fds); err != nil {
 		s.Close()

@@ -85,6 +85,10 @@ func same(f *os.File, path string) bool {
 	return unix.Fstat(int(f.Fd()), &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
+// File is the open file that holds the lock. Who has a descriptor of it, by
+// inheritance or over a socket, holds the lock as well, beyond Release.
+func (l *Lock) File() *os.File { return l.f }
+
 // Release gives the lock back. A nil Lock and one released twice do no harm.
 func (l *Lock) Release() {
 	if l != nil {
