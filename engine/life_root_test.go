@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestRestartPolicyOnFailure(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "echo run; exit 3")
+	o.Restart = "on-failure:2"
+	id := h.detached(o)
+	h.eventually("two restarts and an end", func() bool {
+		s := h.status(id)
+		return s.Status == StatusExited && s.Restarts == 2
+	})
+	if s := h.status(id); s.ExitCode != 3 {
+		t.Errorf("exit code = %d, want 3", s.ExitCode)
+	}
+	log, err := os.ReadFile(filepath.Join(h.e.containerDir(id), "ctr.log"))
+	if err != nil || strings.Count(string(log), "run\n") != 3 {
+		t.Errorf("log = %q, %v; want three runs", log, err)
+	}
+}
+
+func TestRestartPolicyEndsWithStop(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sleep", "1000")
+	o.Restart = "always"
+	id := h.detached(o)
+	first := h.status(id).Pid
+	unix.Kill(first, unix.SIGKILL)
+	h.eventually("it runs again", func() bool { s := h.status(id); return s.Status == StatusRunning && s.Pid != first })
+	if err := h.e.Stop(t.Context(), id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if s := h.status(id); s.Status != StatusExited {
+		t.Errorf("after stop: %s", s.Status)
+	}
+}
+
+// A program that handles its signal is given the time it asks for.
+func TestStopWaitsForAHandler(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "trap 'echo bye; exit 4' TERM; echo ready; while true; do sleep 0.05; done")
+	id := h.detached(o)
+	log := filepath.Join(h.e.containerDir(id), "ctr.log")
+	h.eventually("the handler is there", func() bool { b, _ := os.ReadFile(log); return bytes.Contains(b, []byte("ready")) })
+	if err := h.e.Stop(t.Context(), id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := h.status(id); s.ExitCode != 4 {
+		t.Errorf("exit code = %d, want the handler's 4", s.ExitCode)
+	}
+}
+
+func TestPauseAndUnpause(t *testing.T) {
+	h := newHarness(t)
+	id := h.detached(h.options("sleep", "1000"))
+	if err := h.e.Pause(t.Context(), id); err != nil {
+		t.Skip("no freezer here:", err)
+	}
+	if s := h.status(id); s.Status != StatusPaused {
+		t.Errorf("state = %s, want paused", s.Status)
+	}
+	if err := h.e.Pause(t.Context(), id); err == nil {
+		t.Error("a paused container was paused again")
+	}
+	if err := h.e.Unpause(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.e.Pause(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.e.Stop(t.Context(), id, StopOptions{}); err != nil {
+		t.Errorf("stop of a paused container: %v", err)
+	}
+}
+
+func TestInitThenStart(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "echo started; exit 6")
+	id, err := h.e.Create(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.e.Init(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if s := h.status(id); s.Status != StatusInitialized {
+		t.Errorf("state = %s, want initialized", s.Status)
+	}
+	var out bytes.Buffer
+	code, err := h.e.StartAttached(t.Context(), id, Streams{Stdout: &out})
+	if err != nil || code != 6 || out.String() != "started\n" {
+		t.Errorf("start = %d, %q, %v", code, out.String(), err)
+	}
+}
+
+func TestAttachAndWait(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "read x; echo got $x; exit 9")
+	o.Interactive = true
+	id := h.detached(o)
+	waited := make(chan int, 1)
+	go func() {
+		code, _ := h.e.Wait(t.Context(), id, WaitOptions{})
+		waited <- code
+	}()
+	var out bytes.Buffer
+	r, err := h.e.Attach(t.Context(), id, Streams{Stdin: strings.NewReader("word\n"), Stdout: &out})
+	if err != nil || r.Code != 9 || out.String() != "got word\n" {
+		t.Errorf("attach = %+v, %q, %v", r, out.String(), err)
+	}
+	if code := <-waited; code != 9 {
+		t.Errorf("wait = %d, want 9", code)
+	}
+}
+
+// Detach keys leave a container with a terminal running.
+func TestDetachKeys(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("cat")
+	o.Interactive, o.Terminal = true, true
+	var out bytes.Buffer
+	in, type_, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		type_.WriteString("hello\r\x10\x11")
+	}()
+	r, err := h.e.Run(t.Context(), o, RunOptions{Streams: Streams{Stdin: in, Stdout: &out, DetachKeys: "ctrl-p,ctrl-q"}})
+	if err != nil || !r.Detached {
+		t.Fatalf("run = %+v, %v; want detached", r, err)
+	}
+	if s := h.status(r.ID); s.Status != StatusRunning {
+		t.Errorf("state = %s, want running", s.Status)
+	}
+}
+
+func TestTimeoutKills(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sleep", "1000")
+	o.Timeout, o.AutoRemove = 1, true
+	if code, _, _, err := h.run(o); code != 137 || err != nil {
+		t.Errorf("run --timeout 1 = %d, %v; want 137", code, err)
+	}
+}
+
+func TestRemoveDependents(t *testing.T) {
+	h := newHarness(t)
+	first := h.detached(h.options("sleep", "1000"))
+	o := h.options("sleep", "1000")
+	o.NetworkMode = "container:" + first
+	second := h.detached(o)
+	zero := uint(0)
+	if _, err := h.e.Remove(t.Context(), first, RemoveOptions{Force: true, Timeout: &zero}); err == nil {
+		t.Error("a container that another needs was removed")
+	}
+	removed, err := h.e.Remove(t.Context(), first, RemoveOptions{Force: true, Depend: true, Timeout: &zero})
+	if err != nil || len(removed) != 2 || removed[0] != second {
+		t.Errorf("remove --depend = %v, %v", removed, err)
+	}
+}
+
+func TestUserNamespaceMaps(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "cat /proc/self/uid_map; id -u")
+	o.UIDMap = []string{"0:200000:65536"}
+	got := strings.Fields(h.output(o))
+	if strings.Join(got, " ") != "0 200000 65536 0" {
+		t.Errorf("map and uid = %v", got)
+	}
+}
+
+func TestOOMIsSeen(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1")
+	o.Resources.Memory = 32 << 20
+	id := h.detached(o)
+	if _, err := h.e.Wait(t.Context(), id, WaitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.eventually("it is exited", func() bool { return h.status(id).Status == StatusExited })
+	if s := h.status(id); !s.OOMKilled {
+		t.Errorf("state = %+v, want killed for memory", s)
+	}
+}
+
+func TestDetachKeysGrammar(t *testing.T) {
+	for _, c := range []struct{ text, want string }{{"", ""}, {"ctrl-p,ctrl-q", "\x10\x11"}, {"a,ctrl-]", "a\x1d"}, {"ctrl-@", "\x00"}} {
+		if got, err := parseDetachKeys(c.text); string(got) != c.want || err != nil {
+			t.Errorf("parseDetachKeys(%q) = %q, %v; want %q", c.text, got, err, c.want)
+		}
+	}
+	for _, text := range []string{"ctrl-", "ab", "ctrl-é", ",", "ctrl-P1"} {
+		if got, err := parseDetachKeys(text); err == nil {
+			t.Errorf("parseDetachKeys(%q) = %q, want an error", text, got)
+		}
+	}
+}
+
+func TestDetacher(t *testing.T) {
+	for _, c := range []struct {
+		in   []string
+		out  string
+		done bool
+	}{
+		{[]string{"ab"}, "ab", false}, {[]string{"a\x10", "\x11b"}, "a", true}, {[]string{"\x10", "x"}, "\x10x", false}, {[]string{"\x10\x10\x11"}, "\x10", true},
+	} {
+		d := detacher{keys: []byte("\x10\x11")}
+		var out []byte
+		done := false
+		for _, in := range c.in {
+			var o []byte
+			o, done = d.pass([]byte(in))
+			out = append(out, o...)
+		}
+		if string(out) != c.out || done != c.done {
+			t.Errorf("typing %q: %q, %v; want %q, %v", c.in, out, done, c.out, c.done)
+		}
+	}
+}
