@@ -4,66 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"hull/command"
 	"hull/engine"
+	"hull/front"
 )
 
 // fullName is the binary that holds the commands which need the network, the
 // builder or the servers.
 const fullName = "hull-full"
 
-// missingBinary is an incomplete installation.
-type missingBinary struct {
-	name string
-	dirs []string
-}
-
-func (e *missingBinary) Error() string {
-	return fmt.Sprintf("find %s: not in %s", e.name, strings.Join(e.dirs, ", "))
-}
-
-func (e *missingBinary) Unwrap() error { return fs.ErrNotExist }
-
-func (e *missingBinary) Hint() string {
-	return "the commands that reach registries, build and serve are in this file; install it beside hull, in libexec/hull"
-}
-
-// libexec finds a binary of the installation: below the directory of this
-// executable, beside that directory, or unpacked in the user's data.
-func libexec(name string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find the own executable: %w", err)
-	}
-	if real, err := filepath.EvalSymlinks(self); err == nil {
-		self = real
-	}
-	bin := filepath.Dir(self)
-	dirs := []string{
-		filepath.Join(bin, "libexec", "hull"),
-		filepath.Join(filepath.Dir(bin), "libexec", "hull"),
-	}
-	for _, d := range dirs {
-		p := filepath.Join(d, name)
-		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return p, nil
-		}
-	}
-	return "", &missingBinary{name, dirs}
-}
-
 // handoff becomes hull-full with the same arguments. The name it was called by
 // stays argv[0], so that help and habits stay those of docker or podman.
 func (s *session) handoff(_ context.Context, args []string) error {
-	path, err := libexec(fullName)
+	path, err := front.Libexec(fullName)
 	if err != nil {
 		return err
 	}
@@ -119,7 +77,7 @@ func (p *pullFlags) argv() []string {
 // pull fetches an image with a child process. Its progress goes to standard
 // error; the ID that it prints is not this command's output.
 func (s *session) pull(ctx context.Context, r engine.PullRequest, p pullFlags) error {
-	path, err := libexec(fullName)
+	path, err := front.Libexec(fullName)
 	if err != nil {
 		return fmt.Errorf("pull %s: %w", r.Name, err)
 	}

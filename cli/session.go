@@ -93,8 +93,13 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	if err != nil {
 		return nil, err
 	}
+	monitor, err := front.Libexec("hull-monitor")
+	if err != nil {
+		return nil, err
+	}
 	e, err := engine.Open(ctx, engine.Options{
-		Root: root, RunRoot: runRoot, Rootless: front.InUserNamespace(),
+		LibexecDir: filepath.Dir(monitor),
+		Root:       root, RunRoot: runRoot, Rootless: front.InUserNamespace(),
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
 		CgroupManager: g.CgroupManager,
 		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,

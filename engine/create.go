@@ -171,6 +171,9 @@ func (e *Engine) findImage(ctx context.Context, r *record) error {
 		return err
 	}
 	r.fromImage(img)
+	if r.ImageName == "localhost/"+welcomeName+":latest" && len(o.Publish) > 0 && len(o.Command) == 0 && o.Entrypoint == nil {
+		o.Command = []string{"serve"} // a port was asked for: the report as a page
+	}
 	return nil
 }
 

@@ -227,7 +227,11 @@ func (e *Engine) Images() (*image.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		return image.Open(e.o.Root, b, s)
+		store, err := image.Open(e.o.Root, b, s)
+		if err == nil {
+			store.Builtins = []image.Builtin{e.welcome()}
+		}
+		return store, err
 	})
 }
 
