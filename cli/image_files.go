@@ -140,7 +140,7 @@ func (s *session) toFile(output string, write func(io.Writer) error) error {
 }
 
 func (s *session) load() *command.Command {
-	var input string
+	var input, platform string
 	var quiet bool
 	return &command.Command{
 		Usage:    "[options]",
@@ -150,6 +150,8 @@ func (s *session) load() *command.Command {
 		Flags: func(f *command.Flags) {
 			f.StringVarP(&input, "input", "i", "", "Load images from specified tar archive file")
 			f.BoolVarP(&quiet, "quiet", "q", false, "Suppress the output; only the names of the images are printed")
+			f.StringVar(&platform, "platform", "", "Load the image of this platform, OS/ARCH[/VARIANT], of an archive with several")
+			f.Hide("platform")
 		},
 		Run: func(ctx context.Context, _ []string) error {
 			src := image.Source{Path: input}
@@ -166,7 +168,7 @@ func (s *session) load() *command.Command {
 			if err != nil {
 				return err
 			}
-			loaded, err := e.LoadImages(ctx, src, image.LoadOptions{})
+			loaded, err := e.LoadImages(ctx, src, image.LoadOptions{Platform: parsePlatform(platform)})
 			for _, l := range loaded {
 				for _, n := range l.Names {
 					fmt.Fprintln(s.stdout, "Loaded image: "+s.shownName(n))
@@ -260,8 +262,7 @@ func (s *session) importImage() *command.Command {
 // settle fills in what the arguments and --platform say.
 func (o *importOptions) settle(args []string) error {
 	if o.platform != "" {
-		parts := append(strings.SplitN(o.platform, "/", 3), "", "")
-		o.Platform = oci.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
+		o.Platform = parsePlatform(o.platform)
 	}
 	o.Source = args[0]
 	if len(args) == 2 {
@@ -272,6 +273,12 @@ func (o *importOptions) settle(args []string) error {
 		o.Names = []oci.Reference{n}
 	}
 	return nil
+}
+
+// parsePlatform reads OS/ARCH[/VARIANT].
+func parsePlatform(s string) oci.Platform {
+	parts := append(strings.SplitN(s, "/", 3), "", "")
+	return oci.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 }
 
 // openInput opens a file, or standard input for "-".
