@@ -52,6 +52,7 @@ type starting struct {
 
 	facts   specFacts
 	seccomp *seccomp.Program
+	userns  *os.File
 	netns   *os.File
 	net     network.Status
 	spec    *oci.Spec
@@ -199,6 +200,15 @@ func (e *Engine) joinPath(kind oci.LinuxNamespaceType, mode string) (string, err
 // network joins the container to its networks, in a namespace that exists
 // before its processes: a program never runs without.
 func (t *starting) network(ctx context.Context) error {
+	var own *os.File
+	if t.r.ownUserNS() {
+		var err error
+		if t.userns, own, err = t.e.userNamespace(t.r); err != nil {
+			return err
+		}
+		t.keep(t.userns)
+		t.keep(own)
+	}
 	mode := t.r.networkMode(t.e)
 	switch word, _, _ := strings.Cut(mode, ":"); word {
 	case "none", "host", "container", "ns":
@@ -211,10 +221,15 @@ func (t *starting) network(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if t.netns, err = m.NewNamespace(ctx); err != nil {
+	if t.netns = own; own != nil {
+		err = m.PrepareNamespace(own)
+	} else {
+		t.netns, err = m.NewNamespace(ctx)
+		t.keep(t.netns)
+	}
+	if err != nil {
 		return err
 	}
-	t.keep(t.netns)
 	attach, err := t.r.attachments()
 	if err != nil {
 		return err
@@ -349,10 +364,13 @@ func (t *starting) compile(ctx context.Context) error {
 		}
 		o.Control = t.keep(t.control)
 	}
-	if o.UserNS, err = t.e.userNamespace(t.r); err != nil {
-		return err
+	if t.userns != nil {
+		o.UserNS, o.Rootfs, o.RootfsTarget = t.userns, nil, usernsTarget
+		if o.RootTree, err = idmappedRoot(t.r, t.root, t.userns); err != nil {
+			return err
+		}
+		t.keep(o.RootTree)
 	}
-	t.keep(o.UserNS)
 	for _, fd := range preserved(t.r.Options.PreserveFDs, t.r.Options.PreserveFD) {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))
 	}

@@ -11,28 +11,30 @@ import (
 	"hull/plan"
 )
 
-// userNamespace makes the user namespace of a container with maps of its own:
-// a process of a few steps is in it for as long as it takes to write the maps
-// and open it. nil: the container makes or joins none.
-func (e *Engine) userNamespace(r *record) (*os.File, error) {
+// ownUserNS says whether a start makes a user namespace.
+func (r *record) ownUserNS() bool {
 	mode := r.Options.UserNS
-	if len(r.UIDMap) == 0 || strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:") {
-		return nil, nil
-	}
+	return len(r.UIDMap) > 0 && !strings.HasPrefix(mode, "container:") && !strings.HasPrefix(mode, "ns:")
+}
+
+// userNamespace makes the user namespace of a container with maps of its own,
+// and a network namespace that it owns: a process of a few steps is in them for
+// as long as it takes to write the maps and open both.
+func (e *Engine) userNamespace(r *record) (user, net *os.File, err error) {
 	b := plan.NewBuilder()
 	b.Phase("user namespace")
 	b.Cloexec(plan.ReportFD)
-	b.Fork(unix.CLONE_NEWUSER)
+	b.Fork(unix.CLONE_NEWUSER | unix.CLONE_NEWNET)
 	b.Created()
 	b.Sigwait(1 << (unix.SIGTERM - 1))
 	b.Exit(0)
 	p, err := b.Plan()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	process, err := plan.Launch(p, plan.LaunchOptions{UntilCreated: true})
 	if err != nil {
-		return nil, fmt.Errorf("make user namespace: %w", err)
+		return nil, nil, fmt.Errorf("make user namespace: %w", err)
 	}
 	defer func() {
 		unix.Kill(process.Pid, unix.SIGKILL)
@@ -46,12 +48,16 @@ func (e *Engine) userNamespace(r *record) (*os.File, error) {
 			fmt.Fprintf(&text, "%d %d %d\n", g.ContainerID, g.HostID, g.Size)
 		}
 		if err := os.WriteFile(proc+file, []byte(text.String()), 0); err != nil {
-			return nil, hint(fmt.Errorf("make user namespace: write its ids: %w", err), "the ids on the host must be the user's own: see /etc/subuid and /etc/subgid")
+			return nil, nil, hint(fmt.Errorf("make user namespace: write its ids: %w", err), "the ids on the host must be the user's own: see /etc/subuid and /etc/subgid")
 		}
 	}
-	f, err := os.Open(proc + "ns/user")
-	if err != nil {
-		return nil, fmt.Errorf("make user namespace: %w", err)
+	if user, err = os.Open(proc + "ns/user"); err == nil {
+		if net, err = os.Open(proc + "ns/net"); err != nil {
+			user.Close()
+		}
 	}
-	return f, nil
+	if err != nil {
+		return nil, nil, fmt.Errorf("make user namespace: %w", err)
+	}
+	return user, net, nil
 }
