@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"fmt"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -62,14 +63,16 @@ type compiler struct {
 	dev     bool             // /dev is a mount of the container's own
 	control plan.FD
 	userFD  plan.FD // CompileOptions.UserNS
-	cgroup  plan.FD // CompileOptions.Cgroup
-	notify  plan.FD // CompileOptions.SeccompListener
-	keep    []plan.FD
-	labels  []label
-	proc    plan.FD // the host's /proc, where it cannot be named any more
-	offsets plan.FD // the file of the time namespace's offsets
-	maskAt  plan.FD // where the masks are attached
-	trees   map[*oci.Mount]plan.FD
+	// rootTree is CompileOptions.RootTree.
+	rootTree plan.FD
+	cgroup   plan.FD // CompileOptions.Cgroup
+	notify   plan.FD // CompileOptions.SeccompListener
+	keep     []plan.FD
+	labels   []label
+	proc     plan.FD // the host's /proc, where it cannot be named any more
+	offsets  plan.FD // the file of the time namespace's offsets
+	maskAt   plan.FD // where the masks are attached
+	trees    map[*oci.Mount]plan.FD
 	// inherited counts the files that the plan is started with.
 	inherited int
 }
@@ -131,6 +134,9 @@ func (c *compiler) begin() error {
 	if c.o.UserNS != nil {
 		c.userFD = c.inherit("user namespace", c.o.UserNS)
 	}
+	if c.o.RootTree != nil {
+		c.rootTree = c.inherit("root file system", c.o.RootTree)
+	}
 	if c.o.SeccompListener != nil {
 		c.notify = c.inherit("seccomp listener", c.o.SeccompListener)
 	}
@@ -164,6 +170,7 @@ func (c *compiler) joinCgroups() {
 	}
 	c.b.Phase("cgroups")
 	for _, p := range c.o.CgroupProcs {
+		p = path.Clean("/" + p)
 		c.b.Subject("enter " + p)
 		c.b.WriteFile(plan.CWD, p, "0")
 	}

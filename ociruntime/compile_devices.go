@@ -97,6 +97,9 @@ func (c *compiler) device(dir plan.FD, name string, d oci.LinuxDevice, mode, uid
 		}
 		return nil
 	}
+	if host := path.Clean(d.Path); !path.IsAbs(host) || below(host, c.rootTarget()) {
+		return fmt.Errorf("device %s: not a path of the host", d.Path)
+	}
 	tree, _ := c.b.OpenTree(plan.CWD, d.Path, unix.OPEN_TREE_CLONE)
 	c.b.Mknodat(dir, name, unix.S_IFREG, 0).Accept(unix.EEXIST)
 	t, _ := c.b.Openat2(dir, name, openPath, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_BENEATH)

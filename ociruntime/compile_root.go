@@ -28,16 +28,12 @@ func (c *compiler) prepareMounts() error {
 
 // mountRoot mounts the root file system and attaches it.
 func (c *compiler) mountRoot() error {
-	target := c.o.RootfsTarget
-	if target == "" && c.spec.Root != nil {
-		target = c.spec.Root.Path
+	target := c.rootTarget()
+	if target == "/" || below(target, "/proc") || below(target, "/sys") {
+		return fmt.Errorf("compile container: root.path %q is not a directory to start a container in", target)
 	}
-	if !path.IsAbs(target) || path.Clean(target) == "/" {
-		return fmt.Errorf("compile container: root.path %q is not an absolute path below /", target)
-	}
-	target = path.Clean(target)
 	mounts := c.o.Rootfs
-	if len(mounts) == 0 {
+	if len(mounts) == 0 && c.o.RootTree == nil {
 		if c.spec.Root == nil || !path.IsAbs(c.spec.Root.Path) {
 			return errors.New("compile container: root.path is not an absolute path")
 		}
@@ -47,22 +43,34 @@ func (c *compiler) mountRoot() error {
 		c.maskAt, _ = c.b.Openat(plan.CWD, maskDir, openPath|unix.O_DIRECTORY)
 	}
 	c.b.Subject("mount the root file system")
-	root, attached, err := c.rootMount(&mounts[0], target)
-	if err != nil {
-		return err
+	root, attached := c.rootTree, false
+	if c.o.RootTree == nil {
+		var err error
+		if root, attached, err = c.rootMount(&mounts[0], target); err != nil {
+			return err
+		}
 	}
 	if !attached {
 		c.b.MoveMountPath(root, target)
 	}
 	c.b.MountSetattr(root, plan.MountAttr{Propagation: unix.MS_PRIVATE, Recursive: true})
 	c.root = root
-	for i := range mounts[1:] {
-		if err := c.mount(&mounts[1+i]); err != nil {
+	for i := 1; i < len(mounts); i++ {
+		if err := c.mount(&mounts[i]); err != nil {
 			return err
 		}
 	}
 	c.b.Subject("")
 	return nil
+}
+
+// rootTarget is where the root is attached.
+func (c *compiler) rootTarget() string {
+	target := c.o.RootfsTarget
+	if target == "" && c.spec.Root != nil {
+		target = c.spec.Root.Path
+	}
+	return path.Clean("/" + target)
 }
 
 // rootMount returns the root's mount; attached says that it is on target already.

@@ -17,6 +17,10 @@ type CompileOptions struct {
 	// root; they are mounted in the container's own mount namespace. nil takes
 	// root.path of the configuration.
 	Rootfs []oci.Mount
+	// RootTree is the root file system, mounted already and attached nowhere;
+	// Rootfs is empty then. A user namespace of its own needs it: it may not
+	// mount what only the host's root can reach.
+	RootTree *os.File
 	// RootfsTarget is an existing directory of the host that the root is
 	// attached to, inside the container's mount namespace only. Empty takes root.path.
 	RootfsTarget string
