@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root lint fmt bench fuzz golden install clean help
+.PHONY: all build test unit root crash lint fmt bench fuzz golden install clean help
 
 all: build unit lint
 
@@ -29,6 +29,10 @@ unit: ## tests that need no root; those that do say so and skip
 
 root: build ## tests that need root, on this machine, cleaned up after
 	$(GO) test -count=1 -timeout 20m ./...
+
+CRASH_RUNS ?= 100
+crash: ## commands killed at random moments: CRASH_RUNS of each of five verbs
+	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run KilledCommands -v ./engine
 
 test: lint build root ## everything CI runs
 
