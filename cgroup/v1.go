@@ -18,10 +18,10 @@ var always = []string{"pids", "freezer", "devices", "memory", "cpu", "cpuacct"}
 
 func (h *Host) create1(path string, r *oci.LinuxResources, o Options) (g *Group, err error) {
 	g = &Group{h: h, path: path, dirs: make(map[string]string)}
-	made := false
+	made, group := false, g
 	defer func() {
 		if err != nil && made {
-			g.Remove()
+			group.Remove() // not g: an error has made it nil
 		}
 	}()
 	list := settings1(r)
@@ -60,7 +60,10 @@ func (h *Host) create1(path string, r *oci.LinuxResources, o Options) (g *Group,
 	if err := g.apply(list, o); err != nil {
 		return nil, err
 	}
-	return g, g.devices1(r.Devices, o)
+	if err := g.devices1(r.Devices, o); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // makeDir makes dir and what is missing between it and the hierarchy's root.

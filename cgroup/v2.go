@@ -32,9 +32,10 @@ func (h *Host) create2(path string, r *oci.LinuxResources, o Options) (g *Group,
 		}
 		return nil, err
 	}
+	group := g
 	defer func() {
 		if err != nil {
-			g.Remove()
+			group.Remove() // not g: an error has made it nil
 		}
 	}()
 	wanted := []string{"cpu", "memory", "pids"}

@@ -124,7 +124,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	}
 	switch s := c.Status(); {
 	case s == "stopped":
-	case force, s == "created":
+	case force:
 		r.kill(c)
 		waitEnd(c)
 	default:

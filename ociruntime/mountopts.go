@@ -75,6 +75,9 @@ func parseMount(m oci.Mount) (mountOptions, error) {
 	}
 	for _, s := range m.Options {
 		if !o.attr(s) && !o.special(s) {
+			if o.bind && strings.Contains(s, "=") {
+				continue // for a file system; a bind mount makes none, and mount(2) passes over it as well
+			}
 			if o.bind {
 				return o, fmt.Errorf("mount %s: unknown option %q of a bind mount", m.Destination, s)
 			}
