@@ -123,6 +123,7 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 	if err := e.giveBack(ctx, r, s); err != nil {
 		return err
 	}
+	e.poststop(ctx, r)
 	s.Cgroup, s.Networks, s.Monitor, s.MonitorStart = "", nil, 0, 0
 	e.event(ctx, "container", "died", r, map[string]string{"containerExitCode": strconv.Itoa(s.ExitCode)})
 	if r.Options.AutoRemove {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"hull/oci"
+	"hull/ociruntime"
 )
 
 // A hookFile is one file of a hooks directory, in the form that is known as
@@ -128,7 +130,7 @@ func (h *hookFile) add(to *oci.Hooks) error {
 		case "createContainer":
 			to.CreateContainer = append(to.CreateContainer, h.Hook)
 		case "startContainer":
-			to.StartContainer = append(to.StartContainer, h.Hook)
+			return errors.New("stage startContainer: such a hook runs in the container; make it part of the program")
 		case "poststart":
 			to.Poststart = append(to.Poststart, h.Hook)
 		case "poststop":
@@ -138,4 +140,56 @@ func (h *hookFile) add(to *oci.Hooks) error {
 		}
 	}
 	return nil
+}
+
+// earlyHooks runs those that see the container's mounts before its root is
+// changed, and lets its start go on.
+func (t *starting) earlyHooks(ctx context.Context, pid int) error {
+	h := t.spec.Hooks
+	if !ociruntime.HasEarlyHooks(h) {
+		return nil
+	}
+	s := t.e.hookState(t.r, "creating", pid)
+	for _, list := range []struct {
+		kind  string
+		hooks []oci.Hook
+		pid   int
+	}{{"prestart", h.Prestart, 0}, {"createRuntime", h.CreateRuntime, 0}, {"createContainer", h.CreateContainer, pid}} {
+		if err := ociruntime.RunHooks(ctx, list.kind, list.hooks, s, list.pid); err != nil {
+			return err
+		}
+	}
+	if _, err := t.control.Write([]byte{1}); err != nil {
+		return fmt.Errorf("continue after hooks: %w", err)
+	}
+	if t.o.wait {
+		return nil
+	}
+	return t.e.awaitProgram(t.r, pid)
+}
+
+// lateHooks runs those whose failure changes nothing any more.
+func (e *Engine) lateHooks(ctx context.Context, r *record, hooks []oci.Hook, kind string, status oci.ContainerState, pid int) {
+	for i := range hooks {
+		if err := ociruntime.RunHooks(ctx, kind, hooks[i:i+1], e.hookState(r, status, pid), 0); err != nil {
+			e.warn("%v", err)
+		}
+	}
+}
+
+func (e *Engine) hookState(r *record, status oci.ContainerState, pid int) oci.State {
+	return oci.State{Version: oci.SpecVersion, ID: r.ID, Status: status, Pid: pid, Bundle: r.dir, Annotations: r.Options.Annotations}
+}
+
+// poststop runs the hooks after a container's end.
+func (e *Engine) poststop(ctx context.Context, r *record) {
+	if len(e.o.Hooks) == 0 {
+		return
+	}
+	h, err := e.hooks(r)
+	if err != nil {
+		e.warn("%v", err)
+	} else if h != nil {
+		e.lateHooks(ctx, r, h.Poststop, "poststop", oci.ContainerState("stopped"), 0)
+	}
 }

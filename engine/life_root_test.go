@@ -230,3 +230,23 @@ func TestDetacher(t *testing.T) {
 		}
 	}
 }
+
+func TestHooksRun(t *testing.T) {
+	h := newHarness(t)
+	dir := filepath.Join(h.dir, "hooks")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(h.dir, "hook-output")
+	text := `{"version":"1.0.0","hook":{"path":"/bin/sh","args":["sh","-c","echo ran >>` + out + `"]},"when":{"always":true},"stages":["createRuntime","poststart","poststop"]}`
+	if err := os.WriteFile(filepath.Join(dir, "a.json"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.e.o.Hooks = []string{dir}
+	if got := h.output(h.options("echo", "program")); got != "program\n" {
+		t.Errorf("output = %q", got)
+	}
+	if data, _ := os.ReadFile(out); strings.Count(string(data), "ran\n") != 3 {
+		t.Errorf("hooks wrote %q, want three runs", data)
+	}
+}

@@ -105,10 +105,17 @@ func (t *starting) run(ctx context.Context) (*monitor.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.record(ctx, session); err != nil {
+	err = t.earlyHooks(ctx, session.Pid)
+	if err == nil {
+		err = t.record(ctx, session)
+	}
+	if err != nil {
 		session.Conn.Close()
 		t.e.killLeft(ctx, t.r.ID)
 		return nil, err
+	}
+	if t.spec.Hooks != nil && !t.o.wait {
+		t.e.lateHooks(ctx, t.r, t.spec.Hooks.Poststart, "poststart", oci.ContainerState("running"), session.Pid)
 	}
 	return session, nil
 }
@@ -340,7 +347,7 @@ func (t *starting) compile(ctx context.Context) error {
 	o := ociruntime.CompileOptions{
 		Facts: hostFacts, Seccomp: t.seccomp, Init: t.r.ownInit(t.e),
 		ChownStdio: !t.r.Options.Terminal && !strings.HasPrefix(t.r.Options.LogDriver, "passthrough"),
-		Wait:       t.o.wait,
+		Wait:       t.o.wait, WaitHooks: ociruntime.HasEarlyHooks(t.spec.Hooks),
 	}
 	if t.root != nil {
 		o.Rootfs, o.RootfsTarget = t.root, t.e.mountTarget()
@@ -358,7 +365,7 @@ func (t *starting) compile(ctx context.Context) error {
 		t.keep(o.Cgroup)
 		o.CgroupProcs = t.group.Procs()
 	}
-	if t.o.wait {
+	if o.Wait || o.WaitHooks {
 		if t.control, err = t.e.makeControl(t.r.ID); err != nil {
 			return err
 		}
@@ -405,7 +412,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Wait = t.o.wait
+	cfg.Wait = t.control != nil
 	so := t.e.spawnOptions(t.o)
 	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
 	spare := t.o.spare

@@ -388,15 +388,23 @@ func (e *Engine) releaseInit(ctx context.Context, r *record, s *runState) error 
 		return err
 	}
 	os.Remove(e.containerRun(r.ID) + "/" + controlFile)
+	if err := e.awaitProgram(r, s.Pid); err != nil {
+		return err
+	}
+	e.event(ctx, "container", "start", r, nil)
+	return nil
+}
+
+// awaitProgram waits until the program of a plan that was told to go on runs.
+func (e *Engine) awaitProgram(r *record, pid int) error {
 	report := e.containerRun(r.ID) + "/" + monitor.ReportFile
-	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(report); err == nil {
 			return fmt.Errorf("start container %s: its program could not be executed", r.Name)
 		}
-		if exe, err := os.Readlink("/proc/" + strconv.Itoa(s.Pid) + "/exe"); err != nil || !strings.HasPrefix(exe, "/memfd:") {
+		if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err != nil || r.Options.Init || !strings.HasPrefix(exe, "/memfd:") {
 			break
 		}
 	}
-	e.event(ctx, "container", "start", r, nil)
 	return nil
 }

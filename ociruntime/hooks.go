@@ -1,0 +1,17 @@
+package ociruntime
+
+import (
+	"context"
+
+	"hull/oci"
+)
+
+// RunHooks runs the hooks of one kind, one after the other, with s on their
+// standard input; the first that fails ends it. With a pid they run in the
+// namespaces of that process, and their paths are those seen there.
+func RunHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int) error {
+	return runHooks(ctx, kind, hooks, s, pid)
+}
+
+// HasEarlyHooks reports whether there are hooks that run before pivot_root.
+func HasEarlyHooks(h *oci.Hooks) bool { return hasEarlyHooks(h) }
