@@ -97,6 +97,9 @@ func (o *ociSession) declare(f *command.Flags) {
 func (o *ociSession) do(work func(ctx context.Context, r *ociruntime.Runtime, args []string) error) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
 		r, err := o.open()
+		if err == nil && o.debug {
+			o.report("debug", fmt.Sprintf("hull-runtime %q, state in %s", os.Args[1:], r.Root))
+		}
 		if err == nil {
 			err = work(ctx, r, args)
 		}

@@ -40,7 +40,7 @@ func (e *ociExecFlags) declare(f *command.Flags) {
 	f.BoolVar(&e.noNewPrivs, "no-new-privs", false, "Set no_new_privs")
 	f.StringArrayVarP(&e.caps, "cap", "c", nil, "Capability to add")
 	f.IntVar(&e.PreserveFDs, "preserve-fds", 0, "Pass this many descriptors from 3 on")
-	f.StringVar(&e.Cgroup, "cgroup", "", "Group below the container's own to run in")
+	f.StringArrayVar(&e.Cgroups, "cgroup", nil, "Group below the container's own to run in")
 	f.BoolVar(&e.IgnorePaused, "ignore-paused", false, "Allow it in a paused container")
 	var ignored bool
 	f.BoolVar(&ignored, "no-subreaper", false, "")
@@ -74,9 +74,6 @@ func (o *ociSession) runExec(ctx context.Context, r *ociruntime.Runtime, e *ociE
 	}
 	if e.Process, err = e.build(c.Spec.Process, args[1:]); err != nil {
 		return 0, err
-	}
-	if strings.Contains("/"+e.Cgroup+"/", "/../") {
-		return 0, fmt.Errorf("--cgroup %q: must be below the container's own", e.Cgroup)
 	}
 	e.Stdin, e.Stdout, e.Stderr = o.stdin, o.stdout, o.stderr
 	e.PreserveFDs += listenFDs()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -25,8 +26,8 @@ type ExecOptions struct {
 	NoNewKeyring          bool
 	// IgnorePaused starts the process in a paused container, where it waits for resume.
 	IgnorePaused bool
-	// Cgroup is a group below the container's own to run in.
-	Cgroup string
+	// Cgroups are groups below the container's own to run in: PATH, or CONTROLLERS:PATH in version 1.
+	Cgroups []string
 	// Detach returns when the program runs.
 	Detach bool
 	// Started is called with the process's number when it runs.
@@ -128,11 +129,8 @@ func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files 
 		return nil, files, err
 	}
 	if g != nil {
-		j.CgroupProcs = g.Procs()
-		if o.Cgroup != "" {
-			for i, f := range j.CgroupProcs {
-				j.CgroupProcs[i] = f[:len(f)-len("cgroup.procs")] + o.Cgroup + "/cgroup.procs"
-			}
+		if j.CgroupProcs, err = subgroups(g.Procs(), o.Cgroups); err != nil {
+			return nil, files, err
 		}
 	}
 	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
@@ -143,4 +141,37 @@ func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files 
 		r.warn("%s", w)
 	}
 	return p, files, err
+}
+
+// subgroups replaces the container's own groups by those below them that the user named.
+func subgroups(procs, wanted []string) ([]string, error) {
+	for _, w := range wanted {
+		controllers, sub, some := strings.Cut(w, ":")
+		if !some {
+			controllers, sub = "", w
+		}
+		if sub == "" || strings.Contains("/"+sub+"/", "/../") {
+			return nil, fmt.Errorf("%s is not a sub cgroup path", sub)
+		}
+		found := 0
+		for i, f := range procs {
+			// /sys/fs/cgroup/CONTROLLERS/… in version 1
+			parts := strings.SplitN(f, "/", 6)
+			if some && (len(parts) < 6 || !slices.ContainsFunc(strings.Split(parts[4], ","), func(c string) bool {
+				return slices.Contains(strings.Split(controllers, ","), c)
+			})) {
+				continue
+			}
+			dir := strings.TrimSuffix(f, "cgroup.procs") + strings.Trim(sub, "/")
+			if _, err := os.Stat(dir); err != nil {
+				return nil, fmt.Errorf("enter cgroup %s: %w", sub, err)
+			}
+			procs[i] = dir + "/cgroup.procs"
+			found++
+		}
+		if some && found == 0 {
+			return nil, fmt.Errorf("unknown controller %s in --cgroup %s", controllers, w)
+		}
+	}
+	return procs, nil
 }

@@ -84,12 +84,15 @@ func ExampleSpec(rootless bool) *oci.Spec {
 		},
 		Linux: &oci.Linux{
 			Namespaces: []oci.LinuxNamespace{{Type: oci.PIDNamespace}, {Type: oci.NetworkNamespace}, {Type: oci.IPCNamespace},
-				{Type: oci.UTSNamespace}, {Type: oci.MountNamespace}, {Type: oci.CgroupNamespace}},
+				{Type: oci.UTSNamespace}, {Type: oci.MountNamespace}},
 			Resources: &oci.LinuxResources{Devices: []oci.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
 			MaskedPaths: []string{"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
 				"/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
+	}
+	if host, err := cgroup.LookUp(); err == nil && host.V2() {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, oci.LinuxNamespace{Type: oci.CgroupNamespace})
 	}
 	if rootless {
 		forUser(s)
