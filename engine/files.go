@@ -69,6 +69,9 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 	if path := firstOf(o.InitPath, e.o.Defaults.InitPath); o.Init && path != "" {
 		w.files[initPath] = path
 	}
+	if socket := notifySocket(o); socket != "" {
+		w.files[notifyPath] = socket
+	}
 	f.Files = w.files
 	if w.err != nil {
 		return fmt.Errorf("write the container's files: %w", w.err)

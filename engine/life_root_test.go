@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -248,5 +249,25 @@ func TestHooksRun(t *testing.T) {
 	}
 	if data, _ := os.ReadFile(out); strings.Count(string(data), "ran\n") != 3 {
 		t.Errorf("hooks wrote %q, want three runs", data)
+	}
+}
+
+func TestNotifySocketIsPassedOn(t *testing.T) {
+	h := newHarness(t)
+	path := filepath.Join(h.dir, "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	o := h.options("sh", "-c", "echo $NOTIFY_SOCKET; stat -c %F $NOTIFY_SOCKET")
+	if got := h.output(o); got != notifyPath+"\nsocket\n" {
+		t.Errorf("output = %q", got)
+	}
+	buf := make([]byte, 100)
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if n, err := c.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), "MAINPID=") {
+		t.Errorf("message = %q, %v", buf[:n], err)
 	}
 }

@@ -231,6 +231,9 @@ func environment(r *record, f specFacts, hostname string) []string {
 	if o.Timezone != "" && o.Timezone != "local" {
 		env.set("TZ=" + o.Timezone)
 	}
+	if f.Files[notifyPath] != "" {
+		env.set("NOTIFY_SOCKET=" + notifyPath)
+	}
 	for _, kv := range o.Env {
 		env.set(kv)
 	}

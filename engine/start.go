@@ -558,6 +558,7 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	}
 	if !t.o.wait {
 		t.e.event(ctx, "container", "start", t.r, nil)
+		notifyStarted(&t.r.Options, s.Monitor)
 	}
 	return nil
 }
