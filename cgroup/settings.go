@@ -22,6 +22,7 @@ func n[T ~int64 | ~uint64 | ~uint32 | ~uint16 | ~int](v T) string { return fmt.S
 
 // settings1 are the files of version 1, in the order in which the kernel takes them.
 func settings1(r *oci.LinuxResources) []setting {
+	r = dropZeros(r)
 	var s []setting
 	add := func(controller, file, value string) {
 		s = append(s, setting{controller: controller, file: controller + "." + file, value: value})
@@ -148,6 +149,7 @@ func throttles(b *oci.LinuxBlockIO) []throttle {
 // settings2 are the files of version 2. See runtime-spec config-linux.md and
 // the kernel's cgroup-v2.rst.
 func settings2(r *oci.LinuxResources) ([]setting, error) {
+	r = dropZeros(r)
 	var s []setting
 	add := func(controller, file, value string) {
 		s = append(s, setting{controller: controller, file: controller + "." + file, value: value})
