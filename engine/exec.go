@@ -195,8 +195,14 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 	if err != nil {
 		return 0, false, x.launchError(err)
 	}
-	if id, err := state.IdentifyProcess(p.Pid); err == nil && st.SigProxy {
-		defer proxySignals(id)()
+	if st.SigProxy || ctx.Done() != nil {
+		id, err := state.IdentifyProcess(p.Pid)
+		if err == nil && st.SigProxy {
+			defer proxySignals(id)()
+		}
+		if err == nil && ctx.Done() != nil {
+			defer context.AfterFunc(ctx, func() { _ = sendSignal(id, unix.SIGKILL) })()
+		}
 	}
 	code = waitChild(p.Pid)
 	c.wait()

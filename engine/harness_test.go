@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if i := argument("internal-cleanup"); i > 0 {
 		os.Exit(asCommand(func(e *Engine) error { return e.Cleanup(context.Background(), os.Args[i+1]) }))
 	}
+	if i := argument("internal-health"); i > 0 {
+		os.Exit(asCommand(func(e *Engine) error { return e.HealthLoop(context.Background(), os.Args[i+1]) }))
+	}
 	if i := argument("test-run"); i > 0 {
 		os.Exit(asCommand(func(e *Engine) error { return testRun(e, os.Args[i+1]) }))
 	}

@@ -271,3 +271,16 @@ func TestNotifySocketIsPassedOn(t *testing.T) {
 		t.Errorf("message = %q, %v", buf[:n], err)
 	}
 }
+
+func TestHealthIsChecked(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sh", "-c", "sleep 1000")
+	o.Health = &Health{Test: []string{"CMD-SHELL", "test ! -e /tmp/ill"}, Interval: 100 * time.Millisecond, Retries: 2}
+	id := h.detached(o)
+	h.eventually("it is healthy", func() bool { return h.status(id).Health == HealthHealthy })
+	h.exec(id, "touch", "/tmp/ill")
+	h.eventually("it is unhealthy", func() bool { return h.status(id).Health == HealthUnhealthy })
+	if r, err := h.e.HealthCheck(t.Context(), id); err != nil || r.Code == 0 {
+		t.Errorf("health check = %+v, %v", r, err)
+	}
+}

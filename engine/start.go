@@ -542,6 +542,9 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 		s.Monitor, s.MonitorStart = m.Pid, m.Start
 	}
 	s.Networks, s.Ports = t.net.Networks, t.net.Ports
+	if _, ok := t.r.health(); ok {
+		s.Health = HealthStarting
+	}
 	if err := t.e.saveState(t.r, s); err != nil {
 		return err
 	}
@@ -559,6 +562,11 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	if !t.o.wait {
 		t.e.event(ctx, "container", "start", t.r, nil)
 		notifyStarted(&t.r.Options, s.Monitor)
+	}
+	if s.Health != "" {
+		if err := t.e.watchHealth(t.r); err != nil {
+			t.e.warn("%v", err)
+		}
 	}
 	return nil
 }
