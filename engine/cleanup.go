@@ -39,6 +39,9 @@ func (e *Engine) cleanup(ctx context.Context, id string) (again time.Duration, e
 		return -1, err
 	}
 	defer l.Release()
+	if err := e.recoverFound(ctx, l, id); err != nil {
+		return -1, err
+	}
 	r, err := e.loadRecord(id)
 	if errors.Is(err, ErrNotFound) {
 		return -1, nil

@@ -84,6 +84,17 @@ func (e *Engine) Recover(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// recoverFound recovers a container whose lock was left by a killed command.
+func (e *Engine) recoverFound(ctx context.Context, l *lock, id string) error {
+	if !l.held.Found() {
+		return nil
+	}
+	if err := e.recoverContainer(ctx, id); err != nil {
+		return fmt.Errorf("recover container %s: %w", id, err)
+	}
+	return nil
+}
+
 // recoverContainer brings one container, whose lock is held, to a state that a
 // whole command would have left.
 func (e *Engine) recoverContainer(ctx context.Context, id string) error {

@@ -14,7 +14,10 @@ import (
 // A Lock is held by the open file description it made, so goroutines of one
 // process exclude each other like processes do, and a killed holder's lock
 // ends with it.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f     *os.File
+	found bool
+}
 
 // Acquire locks the file at path, which it makes, and waits for it until ctx
 // ends.
@@ -54,7 +57,13 @@ func acquire(ctx context.Context, path string, how int) (*Lock, error) {
 
 func lockOnce(path string, how int) (*Lock, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		// Made or found is worth knowing: see Found.
+		found := false
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		if errors.Is(err, ErrExist) {
+			found = true
+			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		}
 		if errors.Is(err, ErrNotExist) {
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				return nil, fmt.Errorf("lock: %w", err)
@@ -74,7 +83,7 @@ func lockOnce(path string, how int) (*Lock, error) {
 		}
 		// The object, and with it this file, may be gone since it was opened.
 		if same(f, path) {
-			return &Lock{f}, nil
+			return &Lock{f, found}, nil
 		}
 		f.Close()
 	}
@@ -88,6 +97,10 @@ func same(f *os.File, path string) bool {
 // File is the open file that holds the lock. Who has a descriptor of it, by
 // inheritance or over a socket, holds the lock as well, beyond Release.
 func (l *Lock) File() *os.File { return l.f }
+
+// Found reports that the lock's file was there before. Where every holder ends
+// with Remove, one before was killed.
+func (l *Lock) Found() bool { return l.found }
 
 // Release gives the lock back. A nil Lock and one released twice do no harm.
 func (l *Lock) Release() {
