@@ -144,11 +144,33 @@ func (t *creation) limits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := t.checkGroup(host, path); err != nil {
+		return err
+	}
 	t.group, err = host.Create(ctx, path, &resources, cgroup.Options{Systemd: t.r.SystemdCgroup, Rootless: t.r.Rootless, Warn: t.r.Warn})
 	if err != nil {
 		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
 	}
 	t.c.Cgroup = t.group.String()
+	return nil
+}
+
+// checkGroup looks at a group that is there already: processes of others in it would be paused
+// and killed with the container's, and in a frozen one the start would wait for ever.
+func (t *creation) checkGroup(host *cgroup.Host, path string) error {
+	if t.r.SystemdCgroup {
+		return nil
+	}
+	g, err := host.Open(path)
+	if err != nil {
+		return nil // as it should be
+	}
+	if frozen, _ := g.Frozen(); frozen {
+		return errors.New("container's cgroup unexpectedly frozen")
+	}
+	if pids, _ := g.Pids(); len(pids) > 0 {
+		t.r.warn("container's cgroup is not empty: %d process(es) found", len(pids))
+	}
 	return nil
 }
 
