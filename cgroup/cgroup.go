@@ -18,8 +18,6 @@ import (
 
 // Options for Create.
 type Options struct {
-	// Systemd asks systemd for the group (StartTransientUnit); Path is then SLICE:PREFIX:NAME.
-	Systemd bool
 	// Rootless accepts that a limit cannot be set where no hierarchy is delegated; Warn is told which.
 	Rootless bool
 	Warn     func(text string)
@@ -34,9 +32,6 @@ type Group struct {
 
 // Create makes the group at path and sets its limits, devices included. What it made is removed on an error.
 func (h *Host) Create(ctx context.Context, path string, r *oci.LinuxResources, o Options) (*Group, error) {
-	if o.Systemd {
-		return h.createSystemd(ctx, path, r, o)
-	}
 	return h.create(path, r, o)
 }
 

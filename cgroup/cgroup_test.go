@@ -181,18 +181,6 @@ func TestDeviceProgram(t *testing.T) {
 	}
 }
 
-func TestParseSystemd(t *testing.T) {
-	for in, want := range map[string]string{
-		"machine.slice:hull:abc": "machine.slice hull-abc.scope", ":p:x": "system.slice p-x.scope", "a.slice::x.scope": "a.slice x.scope",
-		"a:b:c": " ", "a.slice:b": " ", "a.slice:b:": " ", "a.slice:../b:c": " ",
-	} {
-		slice, unit, err := parseSystemd(in)
-		if got := slice + " " + unit; got != want || (err != nil) != (want == " ") {
-			t.Errorf("parseSystemd(%q) = %q, %v, want %q", in, got, err, want)
-		}
-	}
-}
-
 // group makes a group of this host and removes it after the test.
 func group(t *testing.T, r *oci.LinuxResources) *Group {
 	t.Helper()

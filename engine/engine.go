@@ -95,7 +95,7 @@ type Options struct {
 	// StorageDriver and StorageOpts are for snapshot.Open.
 	StorageDriver string
 	StorageOpts   []string
-	// CgroupManager is cgroupfs (""), or systemd.
+	// CgroupManager is cgroupfs, also "".
 	CgroupManager string
 	// LibexecDir holds hull-monitor.
 	LibexecDir string

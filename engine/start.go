@@ -314,7 +314,7 @@ func (t *starting) limits(ctx context.Context) error {
 }
 
 func (e *Engine) cgroupOptions() cgroup.Options {
-	return cgroup.Options{Systemd: e.o.CgroupManager == "systemd", Rootless: e.o.Rootless, Warn: e.o.Warn}
+	return cgroup.Options{Rootless: e.o.Rootless, Warn: e.o.Warn}
 }
 
 // cgroupPath is where the container's group is, "" for none.
@@ -325,8 +325,6 @@ func (e *Engine) cgroupPath(r *record) string {
 	switch {
 	case mode == "disabled":
 		return ""
-	case e.o.CgroupManager == "systemd":
-		return firstOf(parent, "machine.slice") + ":hull:" + r.ID
 	case mode == "split":
 		return "hull-" + r.ID // below the engine's own
 	case parent == "" && e.o.Rootless:

@@ -26,7 +26,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringVar(&g.RunRoot, "runroot", "", "Path to the directory of what a reboot ends")
 	f.StringVar(&g.StorageDriver, "storage-driver", "", "Driver that keeps the layers (overlay, btrfs, vfs)")
 	f.StringArrayVar(&g.StorageOpts, "storage-opt", nil, "Option of the storage driver")
-	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\"|\"systemd\")")
+	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\")")
 	f.StringVar(&g.Runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
 	f.StringSliceVar(&g.Hooks, "hooks-dir", nil, "Directory of OCI hooks (may be given several times)")
 	f.StringSliceVar(&g.CDIDirs, "cdi-spec-dir", nil, "Directory of CDI specifications (may be given several times)")
@@ -36,7 +36,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.BoolVarP(&g.debug, "debug", "D", false, "Same as --log-level=debug")
 	f.Hide("debug")
 	f.Words("log-level", logLevels...)
-	f.Words("cgroup-manager", "cgroupfs", "systemd")
+	f.Words("cgroup-manager", "cgroupfs")
 	f.Words("storage-driver", "overlay", "btrfs", "vfs")
 	f.Lookup("version").Shorthand = ""
 }
@@ -51,8 +51,8 @@ func (g *Globals) Check() error {
 	if !slices.Contains(logLevels, strings.ToLower(g.LogLevel)) {
 		return fmt.Errorf("log level %q is not supported, choose from: %s", g.LogLevel, strings.Join(logLevels, ", "))
 	}
-	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" && g.CgroupManager != "systemd" {
-		return fmt.Errorf("cgroup manager %q is not known, choose cgroupfs or systemd", g.CgroupManager)
+	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" {
+		return fmt.Errorf("cgroup manager %q is not known: there is cgroupfs", g.CgroupManager)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ var (
 type Runtime struct {
 	// Root is the state directory, such as /run/hull/oci. It must be absolute.
 	Root string
-	// SystemdCgroup asks systemd for cgroups.
+	// SystemdCgroup asks for cgroups of systemd, which Create refuses.
 	SystemdCgroup bool
 	// Rootless goes on without a cgroup where none is delegated.
 	Rootless bool

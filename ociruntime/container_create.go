@@ -129,11 +129,11 @@ func (t *creation) limits(ctx context.Context) error {
 		return nil
 	}
 	path := l.CgroupsPath
+	if t.r.SystemdCgroup {
+		return errors.New("unable to apply cgroup configuration: this runtime makes cgroups itself, not by systemd: leave out --systemd-cgroup")
+	}
 	if path == "" {
 		path = t.c.ID
-		if t.r.SystemdCgroup {
-			path = ":hull:" + t.c.ID
-		}
 	}
 	var resources oci.LinuxResources
 	if l.Resources != nil {
@@ -147,7 +147,7 @@ func (t *creation) limits(ctx context.Context) error {
 	if err := t.checkGroup(host, path); err != nil {
 		return err
 	}
-	t.group, err = host.Create(ctx, path, &resources, cgroup.Options{Systemd: t.r.SystemdCgroup, Rootless: t.r.Rootless, Warn: t.r.Warn})
+	t.group, err = host.Create(ctx, path, &resources, cgroup.Options{Rootless: t.r.Rootless, Warn: t.r.Warn})
 	if err != nil {
 		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
 	}
@@ -158,9 +158,6 @@ func (t *creation) limits(ctx context.Context) error {
 // checkGroup looks at a group that is there already: processes of others in it would be paused
 // and killed with the container's, and in a frozen one the start would wait for ever.
 func (t *creation) checkGroup(host *cgroup.Host, path string) error {
-	if t.r.SystemdCgroup {
-		return nil
-	}
 	g, err := host.Open(path)
 	if err != nil {
 		return nil // as it should be

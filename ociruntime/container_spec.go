@@ -128,7 +128,7 @@ func Features() *features.Features {
 		MountOptions: mountOptionNames(),
 		Linux: &features.Linux{
 			Capabilities:    bitNames(1<<len(capabilityNames) - 1),
-			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes},
+			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
 			Seccomp:         seccompFeatures(),
 			Apparmor:        &features.Apparmor{Enabled: &yes},
 			Selinux:         &features.Selinux{Enabled: &yes},
