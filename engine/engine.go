@@ -238,7 +238,7 @@ func (e *Engine) Images() (*image.Store, error) {
 // Networks returns the networks' manager.
 func (e *Engine) Networks() (*network.Manager, error) {
 	return e.networks.get(func() (*network.Manager, error) {
-		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{Rootless: e.o.Rootless})
+		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net")})
 	})
 }
 

@@ -35,6 +35,9 @@ type Options struct {
 	Rootless bool
 	// Control is hull-net's control socket; only with Rootless.
 	Control string
+	// Helper is the path of hull-net. It carries connections to published
+	// ports on loopback addresses; without it these are only reserved.
+	Helper string
 }
 
 // A Manager keeps networks and joins containers to them. It holds no state
@@ -108,10 +111,11 @@ func (m *Manager) NamesDir() (string, error) {
 // A record is what Setup did for a container: all that Teardown, Reload and
 // Inspect need.
 type record struct {
-	Container string        `json:"container"`
-	Name      string        `json:"name"`
-	Networks  []Joined      `json:"networks"`
-	Ports     []PortMapping `json:"ports,omitempty"`
+	Container string          `json:"container"`
+	Name      string          `json:"name"`
+	Networks  []Joined        `json:"networks"`
+	Ports     []PortMapping   `json:"ports,omitempty"`
+	Proxy     state.ProcessID `json:"proxy,omitzero"`
 }
 
 func (m *Manager) recordPath(container string) (string, error) {

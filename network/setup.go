@@ -37,9 +37,9 @@ type Status struct {
 	Networks []Joined
 	Ports    []PortMapping // as asked for, with chosen host ports filled in
 	// Held are the sockets that reserve the published ports, one for each
-	// mapping and port, and receive what comes to loopback addresses. Whoever
-	// outlives the command keeps them open and runs Proxy on them; see
-	// HeldArgs.
+	// mapping and port, and receive what comes to loopback addresses. With
+	// Options.Helper a process that Setup started has them, and these are
+	// copies, to be closed.
 	Held []*os.File
 }
 
@@ -87,6 +87,15 @@ func (m *Manager) Setup(ctx context.Context, o SetupOptions) (_ Status, err erro
 	if err := s.record(); err != nil {
 		status.Close()
 		return Status{}, err
+	}
+	if len(status.Held) > 0 && m.o.Helper != "" {
+		if err = s.startProxy(status.Held); err == nil {
+			err = m.writeRecord(s.rec)
+		}
+		if err != nil {
+			status.Close()
+			return Status{}, err
+		}
 	}
 	if err := s.commitPorts(); err != nil {
 		status.Close()
@@ -425,6 +434,9 @@ func (s *setup) addDevice(p *planned) error {
 	return nil
 }
 
+// defaultMetric is that of routes whose network says nothing else.
+const defaultMetric = 100
+
 // configure adds the addresses and routes of one interface to r's batch.
 func (s *setup) configure(r *routes, p *planned) error {
 	name := p.joined.Interface
@@ -436,7 +448,7 @@ func (s *setup) configure(r *routes, p *planned) error {
 	for _, a := range p.joined.Addresses {
 		r.addAddress(l.index, a, name)
 	}
-	metric := 100
+	metric := defaultMetric
 	if v := p.network.Options[optionMetric]; v != "" {
 		if metric, err = strconv.Atoi(v); err != nil {
 			return fmt.Errorf("network %s: metric %q: %w", p.network.Name, v, err)
@@ -486,6 +498,9 @@ func (s *setup) record() error {
 
 // undo takes back what a failed setup did.
 func (s *setup) undo() {
+	if s.old == 0 {
+		s.rec.endProxy()
+	}
 	dir, err := s.m.bootDir()
 	if err != nil {
 		return

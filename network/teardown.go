@@ -42,17 +42,10 @@ func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
 
 // forget removes a container's files; its record last, since it is the list.
 func (m *Manager) forget(r record) error {
-	dir, err := m.bootDir()
-	if err != nil {
-		return err
-	}
+	r.endProxy()
 	for _, j := range r.Networks {
-		m.removeNames(r.Container, j.Network)
-		l := m.leases(dir, j.Network, nil)
-		for _, a := range j.Addresses {
-			if err := l.release(a.Addr(), r.Container); err != nil {
-				return err
-			}
+		if err := m.giveBack(r.Container, j); err != nil {
+			return err
 		}
 	}
 	path, err := m.recordPath(r.Container)

@@ -1,0 +1,285 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/state"
+)
+
+// ProxyCommand is the first argument with which the helper's main calls Proxy.
+const ProxyCommand = "proxy"
+
+// startProxy hands the held sockets to a process that outlives this command
+// and carries what comes to them into the container. One runs for a container
+// with published ports, in the host's namespace, until Teardown ends it or the
+// container's record goes.
+func (s *setup) startProxy(held []*os.File) error {
+	path, err := s.m.recordPath(s.rec.Container)
+	if err != nil {
+		return err
+	}
+	c := exec.Command(s.m.o.Helper, ProxyCommand, path)
+	c.ExtraFiles = held
+	c.Env = []string{"GOMAXPROCS=2", "GOGC=50"}
+	c.Dir = "/"
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("start the proxy of published ports: %w", err)
+	}
+	s.rec.Proxy, err = state.IdentifyProcess(c.Process.Pid)
+	go c.Wait()
+	return err
+}
+
+// endProxy ends the process that startProxy started and waits until its
+// sockets are closed: the ports can be bound again when Teardown returns.
+func (r record) endProxy() {
+	if r.Proxy.Pid <= 0 {
+		return
+	}
+	fd, err := unix.PidfdOpen(r.Proxy.Pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if !r.Proxy.Alive() { // the number was another's when the descriptor was opened
+		return
+	}
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {
+		return
+	}
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 2000)
+		if err != unix.EINTR || n > 0 {
+			return
+		}
+	}
+}
+
+// A target is one published port.
+type target struct {
+	protocol string
+	to       []netip.AddrPort // the container's addresses, the first that answers
+}
+
+// targets are r's in the order of the held sockets.
+func (r record) targets() []target {
+	var all []target
+	for _, p := range r.Ports {
+		if p.Protocol == "sctp" {
+			continue
+		}
+		for i := range p.count() {
+			t := target{protocol: p.Protocol}
+			for _, j := range r.Networks {
+				if j.Internal {
+					continue
+				}
+				for _, a := range j.Addresses {
+					t.to = append(t.to, netip.AddrPortFrom(a.Addr(), p.ContainerPort+uint16(i)))
+				}
+			}
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// Proxy carries connections and datagrams from the held sockets, descriptors 3
+// and up, to the container whose record is at path. It reads the record at each
+// connection, so that networks may be joined and left, and returns when the
+// record is gone.
+//
+// It is there for what the packet filter cannot rewrite: loopback addresses,
+// IPv6 clients of a container without IPv6, and everybody after a flush.
+func Proxy(path string) error {
+	r, err := loadRecord(path)
+	if err != nil {
+		return err
+	}
+	for i, t := range r.targets() {
+		f := os.NewFile(uintptr(3+i), "published port")
+		p := &proxied{path: path, index: i}
+		if t.protocol == "udp" {
+			c, err := net.FilePacketConn(f)
+			if err != nil {
+				return fmt.Errorf("take over port %d of %d: %w", i+1, len(r.targets()), err)
+			}
+			go p.datagrams(c.(*net.UDPConn))
+		} else {
+			l, err := net.FileListener(f)
+			if err != nil {
+				return fmt.Errorf("take over port %d of %d: %w", i+1, len(r.targets()), err)
+			}
+			go p.streams(l)
+		}
+		f.Close()
+	}
+	return untilGone(path)
+}
+
+func loadRecord(path string) (record, error) {
+	var r record
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(b, &r)
+}
+
+// untilGone returns when the file is removed. It is replaced by renaming, so
+// its directory is watched.
+func untilGone(path string) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("inotify_init1", err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(path), unix.IN_DELETE|unix.IN_DELETE_SELF|unix.IN_ONLYDIR); err != nil {
+		return &os.PathError{Op: "watch", Path: path, Err: err}
+	}
+	buf := make([]byte, 8<<10)
+	for {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if _, err := unix.Read(fd, buf); err != nil && err != unix.EINTR {
+			return os.NewSyscallError("read inotify", err)
+		}
+	}
+}
+
+// A proxied is one held socket: the index-th target of the record.
+type proxied struct {
+	path  string
+	index int
+}
+
+func (p *proxied) dial(network string) (net.Conn, error) {
+	r, err := loadRecord(p.path)
+	if err != nil {
+		return nil, err
+	}
+	all := r.targets()
+	if p.index >= len(all) {
+		return nil, fs.ErrNotExist
+	}
+	err = errors.New("the container has no address")
+	for _, to := range all[p.index].to {
+		var c net.Conn
+		if c, err = net.DialTimeout(network, to.String(), 10*time.Second); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
+func (p *proxied) streams(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			time.Sleep(50 * time.Millisecond) // out of descriptors: some end
+			continue
+		}
+		go func() {
+			defer c.Close()
+			to, err := p.dial("tcp")
+			if err != nil {
+				c.(*net.TCPConn).SetLinger(0) // a reset, as if nobody listened
+				return
+			}
+			defer to.Close()
+			Splice(c.(*net.TCPConn), to.(*net.TCPConn))
+		}()
+	}
+}
+
+// A HalfCloser is a stream that can end in one direction.
+type HalfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// Splice copies both ways until both ends have finished. A direction's end is
+// passed on; an error ends both.
+func Splice(a, b HalfCloser) {
+	var both sync.WaitGroup
+	one := func(to, from HalfCloser) {
+		if _, err := io.Copy(to, from); err != nil {
+			to.Close()
+			from.Close()
+			return
+		}
+		_ = to.CloseWrite()
+	}
+	both.Go(func() { one(a, b) })
+	one(b, a)
+	both.Wait()
+}
+
+// Limits of the datagram proxy.
+const (
+	datagramIdle    = 90 * time.Second
+	datagramClients = 4096
+)
+
+// datagrams keeps a connected socket for each client, while it is used.
+func (p *proxied) datagrams(c *net.UDPConn) {
+	var mu sync.Mutex
+	clients := map[netip.AddrPort]net.Conn{} // guarded by mu
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			continue // an ICMP error of an earlier answer
+		}
+		mu.Lock()
+		to, full := clients[from], len(clients) >= datagramClients
+		mu.Unlock()
+		if to == nil {
+			if full {
+				continue
+			}
+			if to, err = p.dial("udp"); err != nil {
+				continue
+			}
+			mu.Lock()
+			clients[from] = to
+			mu.Unlock()
+			go func() {
+				back := make([]byte, 64<<10)
+				for {
+					to.SetReadDeadline(time.Now().Add(datagramIdle))
+					n, err := to.Read(back)
+					if errors.Is(err, syscall.ECONNREFUSED) {
+						continue
+					}
+					if err != nil {
+						break
+					}
+					_, _ = c.WriteToUDPAddrPort(back[:n], from)
+				}
+				mu.Lock()
+				delete(clients, from)
+				mu.Unlock()
+				to.Close()
+			}()
+		}
+		to.SetReadDeadline(time.Now().Add(datagramIdle))
+		_, _ = to.Write(buf[:n])
+	}
+}
