@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hull/command"
 	"hull/engine"
@@ -53,6 +54,8 @@ func (s *session) showObjects(found []any, text string) error {
 	if text == "" || format.IsJSON(text) {
 		return format.JSON(s.stdout, found, "     ")
 	}
+	// The peers' templates say .Id as their JSON does.
+	text = strings.NewReplacer(".Id}", ".ID}", ".Id ", ".ID ").Replace(text)
 	t, err := format.Parse("inspect", text)
 	if err != nil {
 		return err

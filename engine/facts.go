@@ -12,6 +12,7 @@ import (
 
 	"hull/oci"
 	"hull/seccomp"
+	"hull/userns"
 	"hull/state"
 )
 
@@ -106,7 +107,8 @@ func ownLimits() (map[string]oci.POSIXRlimit, bool) {
 	if unix.Capget(&hdr, &data[0]) != nil {
 		return out, false
 	}
-	return out, data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+	// Within a user namespace the capability does not reach so far.
+	return out, data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0 && userns.Initial()
 }
 
 // seccompProgram compiles the container's filter, or takes it from the store

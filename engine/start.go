@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -305,7 +306,7 @@ func (t *starting) limits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, t.e.cgroupOptions())
+	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, t.e.cgroupOptions(t.r))
 	if err != nil {
 		return err
 	}
@@ -313,8 +314,14 @@ func (t *starting) limits(ctx context.Context) error {
 	return nil
 }
 
-func (e *Engine) cgroupOptions() cgroup.Options {
-	return cgroup.Options{Rootless: e.o.Rootless, Warn: e.o.Warn}
+// cgroupOptions: a user whose groups are not delegated hears of the limits
+// that he asked for, not of the built-in ones.
+func (e *Engine) cgroupOptions(r *record) cgroup.Options {
+	o := cgroup.Options{Rootless: e.o.Rootless, Warn: e.o.Warn}
+	if reflect.ValueOf(r.Options.Resources).IsZero() {
+		o.Warn = nil
+	}
+	return o
 }
 
 // cgroupPath is where the container's group is, "" for none.
