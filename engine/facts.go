@@ -12,8 +12,8 @@ import (
 
 	"hull/oci"
 	"hull/seccomp"
-	"hull/userns"
 	"hull/state"
+	"hull/userns"
 )
 
 // dryFacts are facts of a start that is not to happen: nothing is made for it.
