@@ -2,15 +2,287 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"hull/oci"
+	"hull/state"
 )
+
+// MaxSecretSize is the most bytes that a secret may have.
+const MaxSecretSize = 512000
+
+// A SecretInfo is a secret without its content, with the JSON names of podman
+// secret inspect.
+type SecretInfo struct {
+	ID        string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Spec      SecretSpec
+	// SecretData is there when it was asked for.
+	SecretData string `json:",omitempty"`
+}
+
+// A SecretSpec is what the user said of a secret.
+type SecretSpec struct {
+	Name   string
+	Driver SecretDriver
+	Labels map[string]string
+}
+
+// A SecretDriver is where a secret is kept; there is "file".
+type SecretDriver struct {
+	Name    string
+	Options map[string]string
+}
+
+// SecretCreateOptions for SecretCreate.
+type SecretCreateOptions struct {
+	Name            string
+	Data            []byte
+	Driver          string // file (""); the store's directory, readable for its owner only
+	DriverOptions   map[string]string
+	Labels          map[string]string
+	Replace, Ignore bool
+}
+
+// secretFile is a secret as it is kept, in ROOT/secrets/ID.json.
+type secretFile struct {
+	SecretInfo
+	Data []byte
+}
+
+func (e *Engine) secretsDir() string { return filepath.Join(e.o.Root, "secrets") }
+
+// SecretCreate keeps a secret and returns its ID.
+func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (string, error) {
+	switch {
+	case o.Name == "" || len(o.Name) > 253 || strings.ContainsAny(o.Name, ",=/\x00") || o.Name[0] == '.':
+		return "", fmt.Errorf("secret name %q can not include '=', '/', ',', or the NULL ('\\0') and be between 1 and 253 characters", o.Name)
+	case len(o.Data) == 0 || len(o.Data) > MaxSecretSize:
+		return "", fmt.Errorf("secret data must be larger than 0 and less than %d bytes", MaxSecretSize)
+	case o.Driver != "" && o.Driver != "file":
+		return "", fmt.Errorf("create secret %s: driver %q is not known: there is file", o.Name, o.Driver)
+	case len(o.DriverOptions) > 0:
+		return "", fmt.Errorf("create secret %s: the file driver has no options", o.Name)
+	}
+	if err := e.prepareRoot(); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(e.secretsDir(), 0o700); err != nil {
+		return "", fmt.Errorf("create secret %s: %w", o.Name, err)
+	}
+	l, err := e.lock(ctx, "secrets", "all")
+	if err != nil {
+		return "", err
+	}
+	defer l.Release()
+	now := time.Now()
+	x := secretFile{SecretInfo{ID: newID()[:25], CreatedAt: now, UpdatedAt: now,
+		Spec: SecretSpec{o.Name, SecretDriver{"file", map[string]string{}}, o.Labels}}, o.Data}
+	old, err := e.loadSecret(o.Name)
+	switch {
+	case err == nil && old.Spec.Name == o.Name && o.Ignore:
+		return old.ID, nil
+	case err == nil && old.Spec.Name == o.Name && !o.Replace:
+		return "", fmt.Errorf("%s: secret name in use: %w", o.Name, ErrExists)
+	case err == nil && old.Spec.Name == o.Name:
+		if err := os.Remove(filepath.Join(e.secretsDir(), old.ID+".json")); err != nil {
+			return "", fmt.Errorf("replace secret %s: %w", o.Name, err)
+		}
+	case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrAmbiguous):
+		return "", err
+	}
+	data, err := json.Marshal(x)
+	if err != nil {
+		return "", err
+	}
+	if err := state.WriteFile(e.secretsDir(), x.ID+".json", data, 0o600, true); err != nil {
+		return "", fmt.Errorf("create secret %s: %w", o.Name, err)
+	}
+	e.appendEvent(eventRecord{Time: now, Type: "secret", Action: "create", ID: x.ID, Name: o.Name})
+	return x.ID, nil
+}
+
+// secrets reads all, by name.
+func (e *Engine) secrets() ([]*secretFile, error) {
+	entries, err := os.ReadDir(e.secretsDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list secrets: %w", err)
+	}
+	var all []*secretFile
+	for _, d := range entries {
+		id, ok := strings.CutSuffix(d.Name(), ".json")
+		if !ok || !isHex(id) {
+			continue
+		}
+		data, err := state.ReadFile(filepath.Join(e.secretsDir(), d.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		x := new(secretFile)
+		if err == nil {
+			err = json.Unmarshal(data, x)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read secret %s: %w", id, err)
+		}
+		all = append(all, x)
+	}
+	slices.SortFunc(all, func(a, b *secretFile) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	return all, nil
+}
+
+// loadSecret finds a secret by its name, its ID or the beginning of its ID.
+func (e *Engine) loadSecret(name string) (*secretFile, error) {
+	all, err := e.secrets()
+	if err != nil {
+		return nil, err
+	}
+	var found *secretFile
+	for _, x := range all {
+		if x.Spec.Name == name || x.ID == name {
+			return x, nil
+		}
+	}
+	for _, x := range all {
+		if name != "" && strings.HasPrefix(x.ID, name) {
+			if found != nil {
+				return nil, fmt.Errorf("secret %q: %w", name, ErrAmbiguous)
+			}
+			found = x
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("no secret with name or id %q: %w", name, ErrNotFound)
+	}
+	return found, nil
+}
+
+// SecretInspect tells of a secret; show asks for its content.
+func (e *Engine) SecretInspect(ctx context.Context, name string, show bool) (*SecretInfo, error) {
+	x, err := e.loadSecret(name)
+	if err != nil {
+		return nil, err
+	}
+	if show {
+		x.SecretData = string(x.Data)
+	}
+	return &x.SecretInfo, nil
+}
+
+// SecretList lists secrets by name; filters are name, id and label.
+func (e *Engine) SecretList(ctx context.Context, f Filters) ([]*SecretInfo, error) {
+	for k := range f {
+		if k != "name" && k != "id" && k != "label" {
+			return nil, fmt.Errorf("secret filter %q is not known: choose name, id or label", k)
+		}
+	}
+	all, err := e.secrets()
+	if err != nil {
+		return nil, err
+	}
+	var out []*SecretInfo
+	for _, x := range all {
+		any := func(key string, is func(v string) bool) bool {
+			return len(f[key]) == 0 || slices.ContainsFunc(f[key], is)
+		}
+		if any("name", func(v string) bool { return strings.Contains(x.Spec.Name, v) }) &&
+			any("id", func(v string) bool { return strings.HasPrefix(x.ID, v) }) &&
+			any("label", func(v string) bool {
+				k, want, has := strings.Cut(v, "=")
+				got, ok := x.Spec.Labels[k]
+				return ok && (!has || got == want)
+			}) {
+			out = append(out, &x.SecretInfo)
+		}
+	}
+	return out, nil
+}
+
+// SecretRemove removes a secret and returns its ID. Containers keep the copy
+// that they were made with.
+func (e *Engine) SecretRemove(ctx context.Context, name string) (string, error) {
+	l, err := e.lock(ctx, "secrets", "all")
+	if err != nil {
+		return "", err
+	}
+	defer l.Release()
+	x, err := e.loadSecret(name)
+	if err != nil {
+		return "", err
+	}
+	if err := state.Remove(filepath.Join(e.secretsDir(), x.ID+".json"), true); err != nil {
+		return "", fmt.Errorf("remove secret %s: %w", name, err)
+	}
+	e.appendEvent(eventRecord{Time: time.Now(), Type: "secret", Action: "remove", ID: x.ID, Name: x.Spec.Name})
+	return x.ID, nil
+}
+
+// settleSecrets copies the secrets to the container's own directory: what it
+// was made with stays the same, whatever becomes of the secret.
+func (e *Engine) settleSecrets(r *record) error {
+	for i, s := range r.Options.Secrets {
+		x, err := e.loadSecret(s.Name)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(r.dir, "secrets")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("keep secret %s: %w", s.Name, err)
+		}
+		name := strconv.Itoa(i)
+		if err := state.WriteFile(dir, name, x.Data, os.FileMode(s.Mode)&0o777, false); err != nil {
+			return fmt.Errorf("keep secret %s: %w", s.Name, err)
+		}
+		uid, gid := hostID(r.UIDMap, s.UID), hostID(r.GIDMap, s.GID)
+		if !s.Env && (uid != 0 || gid != 0) {
+			if err := os.Chown(filepath.Join(dir, name), uid, gid); err != nil {
+				return fmt.Errorf("keep secret %s: %w", s.Name, err)
+			}
+		}
+	}
+	return nil
+}
 
 // secretMounts are the files of a container's secrets.
 func (e *Engine) secretMounts(ctx context.Context, r *record) ([]oci.Mount, error) {
-	for _, s := range r.Options.Secrets {
-		return nil, fmt.Errorf("secret %s: %w", s.Name, ErrNotFound)
+	var out []oci.Mount
+	for i, s := range r.Options.Secrets {
+		if s.Env {
+			continue
+		}
+		dst := firstOf(s.Target, s.Name)
+		if !path.IsAbs(dst) {
+			dst = path.Join("/run/secrets", dst)
+		}
+		out = append(out, oci.Mount{Destination: dst, Type: "bind", Source: filepath.Join(r.dir, "secrets", strconv.Itoa(i)),
+			Options: []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"}})
 	}
-	return nil, nil
+	return out, nil
+}
+
+// secretEnv are the variables of a container's secrets.
+func secretEnv(r *record) ([]string, error) {
+	var env []string
+	for i, s := range r.Options.Secrets {
+		if !s.Env {
+			continue
+		}
+		data, err := state.ReadFile(filepath.Join(r.dir, "secrets", strconv.Itoa(i)))
+		if err != nil {
+			return nil, fmt.Errorf("read secret %s: %w", s.Name, err)
+		}
+		env = append(env, firstOf(s.Target, s.Name)+"="+string(data))
+	}
+	return env, nil
 }
