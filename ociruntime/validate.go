@@ -119,6 +119,11 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 			return bad("linux.maskedPaths and readonlyPaths: %q is not absolute", p)
 		}
 	}
+	for _, d := range l.Devices {
+		if !path.IsAbs(d.Path) || path.Clean(d.Path) == "/" {
+			return bad("linux.devices: path %q is not an absolute path of a file", d.Path)
+		}
+	}
 	if l.IntelRdt != nil {
 		return bad("linux.intelRdt: this runtime does not set cache allocation")
 	}
