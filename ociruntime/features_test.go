@@ -610,6 +610,7 @@ func TestRefused(t *testing.T) {
 		"zero":        {func(s *oci.Spec) { s.Process.Env = []string{"a\x00b"} }, "zero byte"},
 		"intelRdt":    {func(s *oci.Spec) { s.Linux.IntelRdt = &oci.LinuxIntelRdt{} }, "intelRdt"},
 		"clock":       {func(s *oci.Spec) { s.Linux.TimeOffsets = map[string]oci.LinuxTimeOffset{"boottime": {}} }, "time namespace"},
+		"netDevices":  {func(s *oci.Spec) { s.Linux.NetDevices = map[string]oci.LinuxNetDevice{"eth9": {}} }, "netDevices"},
 		"device path": {func(s *oci.Spec) { s.Linux.Devices = []oci.LinuxDevice{{Path: "/", Type: "p"}} }, "linux.devices"},
 		"device":      {func(s *oci.Spec) { s.Linux.Devices = []oci.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, "not known"},
 		"scheduler":   {func(s *oci.Spec) { s.Process.Scheduler = &oci.Scheduler{Policy: "SCHED_NAP"} }, "SCHED_NAP"},

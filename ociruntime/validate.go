@@ -124,6 +124,9 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 			return bad("linux.devices: path %q is not an absolute path of a file", d.Path)
 		}
 	}
+	if len(l.NetDevices) > 0 {
+		return bad("linux.netDevices: this runtime does not move network devices")
+	}
 	if l.IntelRdt != nil {
 		return bad("linux.intelRdt: this runtime does not set cache allocation")
 	}
