@@ -99,7 +99,7 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	}
 	e, err := engine.Open(ctx, engine.Options{
 		LibexecDir: filepath.Dir(monitor),
-		Root:       root, RunRoot: runRoot, Rootless: front.InUserNamespace(),
+		Root:       root, RunRoot: runRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
 		CgroupManager: g.CgroupManager,
 		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,

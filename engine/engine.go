@@ -111,6 +111,9 @@ type Options struct {
 	Defaults Defaults
 	// Rootless says that the process is in a user's namespace.
 	Rootless bool
+	// NetNS is the path of the network namespace that holds the bridges; ""
+	// is the process's own.
+	NetNS string
 	// TransientStore keeps every container in the run directory.
 	TransientStore bool
 	// Hooks are directories of OCI hooks, CDIDirs of device descriptions.
@@ -238,7 +241,7 @@ func (e *Engine) Images() (*image.Store, error) {
 // Networks returns the networks' manager.
 func (e *Engine) Networks() (*network.Manager, error) {
 	return e.networks.get(func() (*network.Manager, error) {
-		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net")})
+		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{NetNS: e.o.NetNS, Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net")})
 	})
 }
 

@@ -26,3 +26,20 @@ func Enter(ctx context.Context) error {
 	}
 	return userns.Enter(ctx, run, self, os.Args, os.Environ())
 }
+
+// NetNS is the path of the network namespace that holds the user's bridges;
+// "" is the caller's own, as for root.
+func NetNS() string {
+	if !InUserNamespace() {
+		return ""
+	}
+	run, err := RunRoot()
+	if err != nil {
+		return ""
+	}
+	h, err := userns.FindHolder(run)
+	if err != nil {
+		return "" // root of a namespace that somebody else made
+	}
+	return fmt.Sprintf("/proc/%d/ns/net", h.Pid)
+}

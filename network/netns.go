@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,4 +90,17 @@ func onThread(f func() error) error {
 		done <- err
 	}()
 	return <-done
+}
+
+// JoinAll moves every thread of this process into the network namespace at path.
+func JoinAll(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("join network namespace: %w", err)
+	}
+	defer f.Close()
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_SETNS, f.Fd(), unix.CLONE_NEWNET, 0); errno != 0 {
+		return fmt.Errorf("join network namespace %s: %w", path, os.NewSyscallError("setns", errno))
+	}
+	return nil
 }

@@ -32,7 +32,11 @@ func (s *setup) startProxy(held []*os.File) error {
 	if err != nil {
 		return err
 	}
-	c := exec.Command(s.m.o.Helper, ProxyCommand, path)
+	args := []string{ProxyCommand, path}
+	if s.m.o.NetNS != "" {
+		args = append(args, s.m.o.NetNS)
+	}
+	c := exec.Command(s.m.o.Helper, args...)
 	c.ExtraFiles = held
 	c.Env = []string{"GOMAXPROCS=2", "GOGC=50"}
 	c.Dir = "/"

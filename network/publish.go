@@ -19,7 +19,12 @@ func (s *setup) publish(ports []PortMapping) ([]*os.File, error) {
 	for _, p := range ports {
 		var files []*os.File
 		var port uint16
-		err := s.h.enter(func() (err error) {
+		// A user's ports are the host's, where this process is; the bridges are elsewhere.
+		enter := s.h.enter
+		if s.m.o.Rootless {
+			enter = func(f func() error) error { return f() }
+		}
+		err := enter(func() (err error) {
 			files, port, err = s.m.reserve(p)
 			return err
 		})
