@@ -32,9 +32,9 @@ func Compile(spec *oci.Spec, o CompileOptions) (p *plan.Plan, warnings []string,
 		c.openLabels,    // files of the host's /proc that are written much later
 		c.pivot,         // the host's files are gone after this
 		c.terminal,      // of the container's own devpts
-		c.limits,        // what raising wants a capability for
 		c.created,       // everything is there but the program: wait to be started
 		c.descriptors,   // so that nothing of the host can be a working directory (CVE-2024-21626)
+		c.limits,        // what raising wants a capability for; a low limit on open files must not be in the way of the line above
 		c.credentials,   // the last privileges go
 		c.execute,
 	} {

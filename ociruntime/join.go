@@ -33,9 +33,9 @@ func CompileJoin(spec *oci.Spec, o JoinOptions) (p *plan.Plan, warnings []string
 		j.begin,       // cgroups, while this process is still the host's
 		j.join,        // hidden from the container before its namespaces are entered
 		c.terminal,    // of the container's own devpts
-		c.limits,      // what raising wants a capability for
 		c.created,     // wait, if the caller wants to know the process first
 		c.descriptors, // nothing of the host stays open
+		c.limits,      // what raising wants a capability for; a low limit on open files must not be in the way of the line above
 		c.credentials,
 		c.execute,
 	} {
