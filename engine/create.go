@@ -96,6 +96,9 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 	if err := e.settleUser(ctx, r); err != nil {
 		return err
 	}
+	if err := e.settleSecrets(r); err != nil {
+		return err
+	}
 	if !r.starting {
 		// The spec is made once now, so that what is wrong is said at create.
 		f, err := e.dryFacts(r)

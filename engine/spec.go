@@ -23,6 +23,8 @@ type specFacts struct {
 	Files map[string]string
 	// Mounts are the user's, settled to what the runtime mounts.
 	Mounts []specs.Mount
+	// SecretEnv are the variables of --secret type=env. They are in no record.
+	SecretEnv []string
 	// Devices of --device, and all of the host's for --privileged.
 	Devices     []specs.LinuxDevice
 	DeviceRules []specs.LinuxDeviceCgroup
@@ -235,6 +237,9 @@ func environment(r *record, f specFacts, hostname string) []string {
 		env.set("NOTIFY_SOCKET=" + notifyPath)
 	}
 	for _, kv := range o.Env {
+		env.set(kv)
+	}
+	for _, kv := range f.SecretEnv {
 		env.set(kv)
 	}
 	if o.UnsetEnvAll {

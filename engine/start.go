@@ -272,6 +272,9 @@ func (t *starting) describe(ctx context.Context) error {
 		return err
 	}
 	t.facts.Mounts = append(t.facts.Mounts, more...)
+	if t.facts.SecretEnv, err = secretEnv(t.r); err != nil {
+		return err
+	}
 	if t.root, err = t.e.rootMounts(t.r); err != nil {
 		return err
 	}
