@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -40,8 +41,22 @@ func ExitCode(err error) int {
 // stepError gives a failed step the words of the program that was to run.
 func stepError(err error) error {
 	var step *plan.StepError
-	if errors.As(err, &step) && step.Hint != "" {
+	if errors.As(err, &step) && strings.HasPrefix(step.Call, "execve") {
+		step.Text = withoutEnv(step.Text)
+	}
+	if step != nil && step.Hint != "" {
 		return &HintError{fmt.Errorf("start container: %w", err), step.Hint}
 	}
 	return fmt.Errorf("start container: %w", err)
+}
+
+// withoutEnv leaves the environment out of the text of an execve: secrets are
+// in it, and errors are kept in logs. An argument that looks like the end of
+// the list ends it early.
+func withoutEnv(text string) string {
+	call, _, ok := strings.Cut(text, "], [")
+	if !ok {
+		return text
+	}
+	return call + "], …)"
 }
