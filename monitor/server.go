@@ -348,7 +348,11 @@ func (s *server) accept() {
 		unix.Close(fd)
 		return
 	}
-	s.clients = append(s.clients, &client{fd: fd})
+	c := &client{fd: fd}
+	s.clients = append(s.clients, c)
+	// Its first frame is there already, and output that is read in this same
+	// round may be what it came for.
+	s.receive(c)
 }
 
 func (s *server) dropGone() {
