@@ -116,10 +116,8 @@ func (r *registryFlags) declareRetry(f *command.Flags) {
 
 // clientOptions are what the flags say, credentials aside.
 func (s *session) clientOptions(r registryFlags) registry.Options {
-	if front.InUserNamespace() {
-		// The auth file is the user's, not root's: this is how the reader of
-		// auth files is told who the user is.
-		os.Setenv("_CONTAINERS_ROOTLESS_UID", strconv.Itoa(userns.HostUID()))
+	if userns.Rootless() {
+		userEnvironment()
 	}
 	o := registry.Options{AuthFile: r.authFile, CertDir: r.certDir, TLSVerify: r.tlsVerify, Retries: r.retry}
 	if s.globals.Verbose() {
@@ -128,6 +126,23 @@ func (s *session) clientOptions(r registryFlags) registry.Options {
 		}
 	}
 	return o
+}
+
+// userEnvironment tells the reader of auth files who the user is: inside of the
+// user namespace it would take root's file, in a directory that is closed.
+func userEnvironment() {
+	os.Setenv("_CONTAINERS_ROOTLESS_UID", strconv.Itoa(userns.HostUID()))
+	if os.Getenv("XDG_RUNTIME_DIR") != "" {
+		return
+	}
+	run, err := front.RunRoot()
+	if err != nil {
+		return // who needs the directory says so
+	}
+	if filepath.Base(run) == "hull" {
+		run = filepath.Dir(run)
+	}
+	os.Setenv("XDG_RUNTIME_DIR", run)
 }
 
 // client makes the registry client that the flags describe.
