@@ -2,59 +2,87 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"hull/inroot"
-	"hull/state"
+	"hull/layer"
+	"hull/oci"
 )
 
 func (e *Engine) volumeDir(name string) string { return filepath.Join(e.o.Root, "volumes", name) }
 
+// volumeRun has a file for each who uses the volume now: a container's ID, or
+// "mount" of volume mount.
+func (e *Engine) volumeRun(name string) string { return filepath.Join(e.o.RunRoot, "volumes", name) }
+
+// volumeHolds lists who uses the volume now.
+func (e *Engine) volumeHolds(name string) []string {
+	entries, err := os.ReadDir(e.volumeRun(name))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, d := range entries {
+		out = append(out, d.Name())
+	}
+	return out
+}
+
 // ensureVolume makes the volume of a mount unless it exists, and returns its name.
 func (e *Engine) ensureVolume(ctx context.Context, m Mount, r *record) (string, error) {
-	dir := e.volumeDir(m.Source)
 	l, err := e.lock(ctx, "volume", m.Source)
 	if err != nil {
 		return "", err
 	}
 	defer l.Release()
-	if _, err := os.Stat(filepath.Join(dir, "volume.json")); err == nil {
+	if fileExists(filepath.Join(e.volumeDir(m.Source), "volume.json")) {
 		return m.Source, nil
 	}
 	if m.has("nocreate") {
 		return "", fmt.Errorf("volume %s: %w", m.Source, ErrNotFound)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "_data"), 0o755); err != nil {
-		return "", fmt.Errorf("make volume %s: %w", m.Source, err)
-	}
-	v := Volume{Name: m.Source, Driver: firstOf(m.VolumeDriver, "local"), CreatedAt: time.Now(), Labels: m.VolumeLabels,
-		Options: m.VolumeOptions, Scope: "local", Anonymous: m.Anonymous, NeedsCopyUp: true, NeedsChown: true}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return "", err
-	}
-	return m.Source, state.WriteFile(dir, "volume.json", data, 0o600, !m.Anonymous)
+	o := VolumeCreateOptions{Name: m.Source, Driver: m.VolumeDriver, Labels: m.VolumeLabels, Options: m.VolumeOptions}
+	return m.Source, e.makeVolume(ctx, o, m.Anonymous)
 }
 
 // mountVolume returns the directory of a volume, or of the part that is asked
-// for.
+// for, ready for the container r: what its driver mounts is mounted, and the
+// first time the volume is filled with what the image has at its place.
 func (e *Engine) mountVolume(ctx context.Context, name string, m *Mount, r *record) (string, error) {
-	dir := filepath.Join(e.volumeDir(name), "_data")
-	if m.SubPath == "" {
-		return dir, nil
+	l, err := e.lock(ctx, "volume", name)
+	if err != nil {
+		return "", err
 	}
-	root, err := os.Open(dir)
+	defer l.Release()
+	v, err := e.loadVolume(name)
+	if err != nil {
+		return "", err
+	}
+	if err := e.holdVolume(ctx, v, r.ID); err != nil {
+		return "", err
+	}
+	if v.NeedsCopyUp || v.NeedsChown {
+		if err := e.firstUse(ctx, v, m, r); err != nil {
+			return "", fmt.Errorf("fill volume %s: %w", name, err)
+		}
+	}
+	if m.SubPath == "" {
+		return v.Mountpoint, nil
+	}
+	root, err := os.Open(v.Mountpoint)
 	if err != nil {
 		return "", fmt.Errorf("volume %s: %w", name, err)
 	}
 	defer root.Close()
-	f, err := inroot.Open(root, m.SubPath, os.O_RDONLY, 0)
+	f, err := inroot.Open(root, m.SubPath, unix.O_PATH, 0)
 	if err != nil {
 		return "", fmt.Errorf("volume %s: %w", name, err)
 	}
@@ -62,8 +90,200 @@ func (e *Engine) mountVolume(ctx context.Context, name string, m *Mount, r *reco
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }
 
+// holdVolume notes that who uses the volume, whose lock is held, and mounts
+// what its driver mounts.
+func (e *Engine) holdVolume(ctx context.Context, v *Volume, who string) error {
+	dir := e.volumeRun(v.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("use volume %s: %w", v.Name, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, who), nil, 0o600); err != nil {
+		return fmt.Errorf("use volume %s: %w", v.Name, err)
+	}
+	if !v.mounts() || mounted(v.Mountpoint) {
+		return nil
+	}
+	if err := e.attachVolume(ctx, v); err != nil {
+		os.Remove(filepath.Join(dir, who))
+		return fmt.Errorf("mount volume %s: %w", v.Name, err)
+	}
+	return nil
+}
+
 // unmountVolume ends a container's use of a volume.
-func (e *Engine) unmountVolume(ctx context.Context, name string, r *record) error { return nil }
+func (e *Engine) unmountVolume(ctx context.Context, name string, r *record) error {
+	l, err := e.lock(ctx, "volume", name)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	return e.dropHold(name, r.ID)
+}
+
+// dropHold ends a use of a volume whose lock is held; the last one unmounts
+// what the driver had mounted.
+func (e *Engine) dropHold(name, who string) error {
+	os.Remove(filepath.Join(e.volumeRun(name), who))
+	if len(e.volumeHolds(name)) > 0 {
+		return nil
+	}
+	os.Remove(e.volumeRun(name))
+	return e.detachVolume(name)
+}
+
+func (e *Engine) detachVolume(name string) error {
+	data := filepath.Join(e.volumeDir(name), "_data")
+	for mounted(data) {
+		if err := unix.Unmount(data, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount volume %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// firstUse gives a new volume the content, owner and mode of the directory
+// that the image has at its place (VOL-03). What is not empty stays as it is.
+func (e *Engine) firstUse(ctx context.Context, v *Volume, m *Mount, r *record) error {
+	chown := v.NeedsChown
+	copyUp := v.NeedsCopyUp && !m.has("nocopy") && m.SubPath == "" && v.Driver == "local"
+	entries, err := os.ReadDir(v.Mountpoint)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		copyUp = false
+	}
+	src, err := e.imageDir(r, m.Destination)
+	if err != nil {
+		return err
+	}
+	uid, gid := hostID(r.UIDMap, r.User.UID), hostID(r.GIDMap, r.User.GID)
+	var st unix.Stat_t
+	if src != nil {
+		defer src.Close()
+		if err := unix.Fstat(int(src.Fd()), &st); err != nil {
+			return err
+		}
+		uid, gid = hostID(r.UIDMap, st.Uid), hostID(r.GIDMap, st.Gid)
+		if copyUp {
+			if err := e.copyUp(ctx, v, src, r); err != nil {
+				return err
+			}
+		}
+	}
+	if chown && v.Driver == "local" && v.Options["device"] == "" {
+		if err := os.Chown(v.Mountpoint, uid, gid); err != nil {
+			return err
+		}
+		if src != nil {
+			if err := unix.Chmod(v.Mountpoint, st.Mode&0o7777); err != nil {
+				return err
+			}
+		}
+	}
+	v.NeedsChown = false
+	if v.Options["type"] != "tmpfs" { // that one is empty again after its last use
+		v.NeedsCopyUp = v.NeedsCopyUp && m.has("nocopy")
+	}
+	return e.saveVolume(v)
+}
+
+// imageDir opens a directory of the container's image; nil when the image has
+// none there.
+func (e *Engine) imageDir(r *record, dir string) (*os.File, error) {
+	var tree *os.File
+	var err error
+	switch {
+	case r.Options.Rootfs != "":
+		tree, err = os.Open(r.Options.Rootfs)
+	case r.Chain == "":
+		return nil, nil
+	default:
+		snaps, serr := e.Snapshots()
+		if serr != nil {
+			return nil, serr
+		}
+		tree, err = snaps.ViewTree(r.Chain)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	f, err := inroot.Open(tree, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	return f, err
+}
+
+// copyUp copies the directory src into the empty volume v. The copy is made
+// beside it and takes its place whole, so that a kill leaves an empty volume
+// or a full one; a file system that is mounted on the volume is filled in place.
+func (e *Engine) copyUp(ctx context.Context, v *Volume, src *os.File, r *record) error {
+	dst := v.Mountpoint
+	if !mounted(dst) {
+		dst = filepath.Join(e.volumeDir(v.Name), "_copy")
+		if err := os.RemoveAll(dst); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dst, 0o755); err != nil {
+			return err
+		}
+	}
+	root, err := os.Open(dst)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(layer.WriteTree(ctx, pw, src)) }()
+	err = layer.Apply(ctx, root, pr, layer.ApplyOptions{Plain: true})
+	pr.CloseWithError(err)
+	if err != nil {
+		return err
+	}
+	if len(r.UIDMap) > 0 {
+		if err := shiftOwners(root, r.UIDMap, r.GIDMap); err != nil {
+			return err
+		}
+	}
+	if dst == v.Mountpoint {
+		return nil
+	}
+	if err := unix.Syncfs(int(root.Fd())); err != nil && !v.Anonymous {
+		return err
+	}
+	// os.Rename refuses a directory as target; the kernel replaces an empty one.
+	return unix.Rename(dst, v.Mountpoint)
+}
+
+// shiftOwners gives every file below root the ids that its owner has outside.
+func shiftOwners(root *os.File, uids, gids []oci.LinuxIDMapping) error {
+	dir, err := os.OpenRoot(root.Name())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return fs.WalkDir(dir.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := dir.Lstat(name)
+		if err != nil {
+			return err
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		mode := fi.Mode()
+		if err := dir.Lchown(name, hostID(uids, st.Uid), hostID(gids, st.Gid)); err != nil {
+			return err
+		}
+		// A change of owner takes these away.
+		if mode.IsRegular() && mode&(os.ModeSetuid|os.ModeSetgid) != 0 {
+			return dir.Chmod(name, mode)
+		}
+		return nil
+	})
+}
 
 // removeAnonymous removes a volume that was made for the container alone.
 func (e *Engine) removeAnonymous(ctx context.Context, name, container string) error {
@@ -75,6 +295,10 @@ func (e *Engine) removeAnonymous(ctx context.Context, name, container string) er
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
 	defer root.Close()
+	os.RemoveAll(e.volumeRun(name))
+	if err := e.detachVolume(name); err != nil {
+		return err
+	}
 	if err := inroot.RemoveAll(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}

@@ -42,6 +42,7 @@ func (e *Engine) loadVolume(name string) (*Volume, error) {
 		return nil, fmt.Errorf("read volume %s: %w", name, err)
 	}
 	v.Name, v.Mountpoint = name, filepath.Join(e.volumeDir(name), "_data")
+	v.MountCount = len(e.volumeHolds(name))
 	return v, nil
 }
 
@@ -95,12 +96,6 @@ func (e *Engine) VolumeCreate(ctx context.Context, o VolumeCreateOptions) (strin
 	if !validVolume(o.Name) {
 		return "", fmt.Errorf("volume name %q: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*", o.Name)
 	}
-	if o.Driver != "" && o.Driver != "local" {
-		return "", fmt.Errorf("create volume %s: driver %q is not known: there is local", o.Name, o.Driver)
-	}
-	if err := checkVolumeOptions(o.Options); err != nil {
-		return "", fmt.Errorf("create volume %s: %w", o.Name, err)
-	}
 	if err := e.prepareRoot(); err != nil {
 		return "", err
 	}
@@ -115,28 +110,38 @@ func (e *Engine) VolumeCreate(ctx context.Context, o VolumeCreateOptions) (strin
 		}
 		return "", fmt.Errorf("volume with name %s already exists: %w", o.Name, ErrExists)
 	}
-	dir := e.volumeDir(o.Name)
-	data := filepath.Join(dir, "_data")
+	return o.Name, e.makeVolume(ctx, o, false)
+}
+
+// makeVolume makes a volume whose lock is held and that does not exist.
+func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymous bool) error {
+	v := Volume{Name: o.Name, Driver: firstOf(o.Driver, "local"), CreatedAt: time.Now(), Labels: o.Labels, Options: o.Options,
+		Scope: "local", Anonymous: anonymous, NeedsCopyUp: true, NeedsChown: true}
+	if err := e.checkVolume(ctx, &v); err != nil {
+		return fmt.Errorf("create volume %s: %w", o.Name, err)
+	}
+	for _, id := range []struct {
+		said *int
+		kept *int
+	}{{o.UID, &v.UID}, {o.GID, &v.GID}} {
+		if id.said != nil {
+			*id.kept, v.NeedsChown = *id.said, false
+		}
+	}
+	data := filepath.Join(e.volumeDir(o.Name), "_data")
 	if err := os.MkdirAll(data, 0o755); err != nil {
-		return "", fmt.Errorf("create volume %s: %w", o.Name, err)
+		return fmt.Errorf("create volume %s: %w", o.Name, err)
 	}
-	v := Volume{Name: o.Name, Driver: "local", CreatedAt: time.Now(), Labels: o.Labels, Options: o.Options, Scope: "local", NeedsCopyUp: true, NeedsChown: true}
-	if o.UID != nil {
-		v.UID, v.NeedsChown = *o.UID, false
-	}
-	if o.GID != nil {
-		v.GID, v.NeedsChown = *o.GID, false
-	}
-	if o.UID != nil || o.GID != nil {
+	if !v.NeedsChown {
 		if err := os.Chown(data, v.UID, v.GID); err != nil {
-			return "", fmt.Errorf("create volume %s: %w", o.Name, err)
+			return fmt.Errorf("create volume %s: %w", o.Name, err)
 		}
 	}
 	if err := e.saveVolume(&v); err != nil {
-		return "", err
+		return err
 	}
 	e.volumeEvent("create", v.Name)
-	return o.Name, nil
+	return nil
 }
 
 func (e *Engine) saveVolume(v *Volume) error {
@@ -152,21 +157,6 @@ func (e *Engine) saveVolume(v *Volume) error {
 
 func (e *Engine) volumeEvent(action, name string) {
 	e.appendEvent(eventRecord{Time: time.Now(), Type: "volume", Action: action, Name: name})
-}
-
-// checkVolumeOptions refuses options of the local driver that it does not know.
-func checkVolumeOptions(o map[string]string) error {
-	for k := range o {
-		switch k {
-		case "type", "device", "o", "UID", "GID", "SIZE", "INODES", "copy", "nocopy", "noquota":
-		default:
-			return fmt.Errorf("option %q is not known to the local driver", k)
-		}
-	}
-	if o["device"] == "" && o["type"] != "" && o["type"] != "tmpfs" {
-		return fmt.Errorf("option type=%s needs a device", o["type"])
-	}
-	return nil
 }
 
 // VolumeList returns volumes, sorted by name.

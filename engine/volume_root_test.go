@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestCheckVolume(t *testing.T) {
+	e := secretEngine(t)
+	for _, test := range []struct {
+		driver  string
+		options map[string]string
+		want    string // of the error; "" none
+	}{
+		{"local", nil, ""},
+		{"local", map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=2m,uid=5"}, ""},
+		{"local", map[string]string{"type": "none", "device": "/srv", "o": "bind"}, ""},
+		{"local", map[string]string{"type": "none", "device": "srv", "o": "bind"}, "absolute"},
+		{"local", map[string]string{"type": "nfs"}, "needs a device"},
+		{"local", map[string]string{"device": "/dev/sdx"}, "needs a type"},
+		{"local", map[string]string{"o": "size=5m"}, "quota"},
+		{"local", map[string]string{"o": "uid=x"}, "not a number"},
+		{"local", map[string]string{"tpye": "tmpfs"}, "not known"},
+		{"image", nil, "image=NAME"},
+		{"elsewhere", nil, "driver"},
+	} {
+		err := e.checkVolume(context.Background(), &Volume{Driver: test.driver, Options: test.options})
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("checkVolume(%s, %v) = %v, want %q", test.driver, test.options, err, test.want)
+		}
+	}
+}
+
+func rootVolumes(t *testing.T) (*Engine, *record) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounts and owners need root")
+	}
+	e := secretEngine(t)
+	image := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(image, "d"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(image, "d", "f"), []byte("x"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	os.Chown(filepath.Join(image, "d"), 5, 6)
+	os.Chown(filepath.Join(image, "d", "f"), 5, 6)
+	r := &record{ID: newID(), dir: t.TempDir(), Options: CreateOptions{Rootfs: image}}
+	return e, r
+}
+
+// A new volume is filled from the image once, one filled by hand never.
+func TestVOL03CopyUp(t *testing.T) {
+	ctx := context.Background()
+	e, r := rootVolumes(t)
+	m := Mount{Type: "volume", Source: "v", Destination: "/d"}
+	if _, err := e.ensureVolume(ctx, m, r); err != nil {
+		t.Fatal(err)
+	}
+	// What a killed copy left is no obstacle.
+	if err := os.MkdirAll(filepath.Join(e.volumeDir("v"), "_copy", "half"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := e.mountVolume(ctx, "v", &m, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "f"} {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, name), &st); err != nil || st.Uid != 5 || st.Gid != 6 {
+			t.Errorf("volume's %q: %d:%d, %v, want 5:6", name, st.Uid, st.Gid, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "f")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.mountVolume(ctx, "v", &m, r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "f")); err == nil {
+		t.Error("the second use filled the volume again")
+	}
+
+	m.Source = "hand"
+	if _, err := e.ensureVolume(ctx, m, r); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(e.volumeDir("hand"), "_data")
+	if err := os.WriteFile(filepath.Join(data, "f"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.mountVolume(ctx, "hand", &m, r); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(data, "f")); string(b) != "mine" {
+		t.Errorf("a volume filled by hand holds %q now", b)
+	}
+}
+
+// What a driver mounts is there as long as somebody uses it.
+func TestVolumeMounts(t *testing.T) {
+	ctx := context.Background()
+	e, r := rootVolumes(t)
+	if _, err := e.VolumeCreate(ctx, VolumeCreateOptions{Name: "v", Options: map[string]string{"type": "tmpfs", "o": "size=1m"}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.detachVolume("v") })
+	m := Mount{Type: "volume", Source: "v", Destination: "/d"}
+	dir, err := e.mountVolume(ctx, "v", &m, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *r
+	other.ID = newID()
+	if _, err := e.mountVolume(ctx, "v", &m, &other); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.unmountVolume(ctx, "v", r); err != nil || !mounted(dir) {
+		t.Errorf("after the first of two left: %v, mounted %v", err, mounted(dir))
+	}
+	if err := e.unmountVolume(ctx, "v", &other); err != nil || mounted(dir) {
+		t.Errorf("after the last left: %v, mounted %v", err, mounted(dir))
+	}
+}
+
+// VOL-02: a part of a volume is looked up inside it.
+func TestVOL02SubPath(t *testing.T) {
+	ctx := context.Background()
+	e, r := rootVolumes(t)
+	m := Mount{Type: "volume", Source: "v", Destination: "/nothing", SubPath: "out"}
+	if _, err := e.ensureVolume(ctx, m, r); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(e.volumeDir("v"), "_data")
+	if err := os.Symlink("/etc", filepath.Join(data, "out")); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := e.mountVolume(ctx, "v", &m, r); err == nil {
+		t.Errorf("a link out of the volume led to %s", dir)
+	}
+}
