@@ -37,6 +37,7 @@ func (s *session) objectNodes() []command.Node {
 		nodes = append(nodes, command.Node{Path: n.name, Short: n.short, Build: n.build},
 			command.Node{Path: "container " + n.name, Short: n.short, Build: n.build})
 	}
+	nodes = append(nodes, s.mountNodes()...)
 	nodes = append(nodes, s.secretNodes()...)
 	nodes = append(nodes, s.volumeNodes()...)
 	nodes = append(nodes, s.networkNodes()...)

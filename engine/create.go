@@ -335,6 +335,9 @@ func storageSize(opts []string) (int64, error) {
 // the leftovers under it.
 func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 	var errs []error
+	if _, err := e.dropMount(r.ID, true); err != nil {
+		errs = append(errs, err)
+	}
 	if r.Options.Rootfs == "" {
 		snaps, err := e.Snapshots()
 		if err == nil {
