@@ -18,7 +18,9 @@ import (
 func (s *session) networkNodes() []command.Node {
 	return []command.Node{
 		{Path: "network", Short: "Manage networks"},
+		{Path: "network connect", Short: "Add container to a network", Build: s.networkConnect},
 		{Path: "network create", Short: "Create networks for containers and pods", Build: s.networkCreate},
+		{Path: "network disconnect", Short: "Disconnect a container from a network", Build: s.networkDisconnect},
 		{Path: "network exists", Short: "Check if network exists", Build: s.networkExists},
 		{Path: "network inspect", Short: "Inspect network", Build: s.networkInspect},
 		{Path: "network ls", Short: "List networks", Build: s.networkList},
@@ -27,6 +29,7 @@ func (s *session) networkNodes() []command.Node {
 		{Path: "network reload", Short: "Lay the packet filter's rules of all networks anew", Build: s.networkReload},
 		{Path: "network rm", Short: "Remove networks", Build: s.networkRemove},
 		{Path: "network remove", Short: "Remove networks", Build: s.networkRemove, Hidden: true},
+		{Path: "network update", Short: "Update an existing network", Build: s.networkUpdate},
 	}
 }
 

@@ -107,6 +107,10 @@ func (t *Tree) dress(c *cobra.Command, n *Node) {
 		if cmd.ArgsEndFlags {
 			c.Flags().SetInterspersed(false)
 		}
+		if c.Flags().Lookup("help") == nil && c.Flags().ShorthandLookup("h") != nil {
+			// cobra would add a help flag with the letter that is taken.
+			c.Flags().Bool("help", false, "help for "+n.Path)
+		}
 	}
 	if cmd.Complete != nil {
 		c.ValidArgsFunction = bridge(cmd.Complete)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,19 +37,29 @@ func (e *Engine) MountContainer(ctx context.Context, name string) (ContainerMoun
 	if mounted(m.Path) {
 		return m, nil
 	}
-	tree, err := e.tree(r, &runState{})
-	if err != nil {
-		return m, fmt.Errorf("mount container %s: %w", r.Name, err)
-	}
-	defer tree.Close()
 	if err := os.MkdirAll(m.Path, 0o700); err != nil {
 		return m, fmt.Errorf("mount container %s: %w", r.Name, err)
 	}
-	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, m.Path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := e.attachContainer(r, m.Path); err != nil {
 		os.Remove(m.Path)
 		return m, fmt.Errorf("mount container %s: %w", r.Name, err)
 	}
 	return m, nil
+}
+
+func (e *Engine) attachContainer(r *record, dir string) error {
+	if r.Options.Rootfs != "" {
+		mounts, err := e.rootMounts(r)
+		if err != nil {
+			return err
+		}
+		return unix.Mount(mounts[0].Source, dir, mounts[0].Type, 0, strings.Join(mounts[0].Options, ","))
+	}
+	snaps, err := e.Snapshots()
+	if err != nil {
+		return err
+	}
+	return snaps.Attach(r.ID, dir)
 }
 
 // MountedContainers lists the containers that are mounted.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 
 	"hull/network"
 )
@@ -48,4 +50,124 @@ func (e *Engine) RemoveNetwork(ctx context.Context, m *network.Manager, name str
 		}
 	}
 	return m.Remove(ctx, n.Name)
+}
+
+// ConnectNetwork adds a container to a network: a running one at once, any
+// other at its next start.
+func (e *Engine) ConnectNetwork(ctx context.Context, name string, a NetworkAttach) error {
+	r, s, l, err := e.openLocked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	m, err := e.Networks()
+	if err != nil {
+		return err
+	}
+	n, err := m.Inspect(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	a.Name = n.Name
+	if !r.bridged() {
+		return fmt.Errorf("connect container %s: its network mode is %s: only containers of a bridge join networks", r.Name, r.Options.NetworkMode)
+	}
+	have := r.networks()
+	if slices.ContainsFunc(have, func(old NetworkAttach) bool { return old.Name == a.Name }) {
+		return fmt.Errorf("connect container %s: it is in network %s already: %w", r.Name, a.Name, ErrExists)
+	}
+	one := *r
+	one.Options.Networks, one.Options.IP, one.Options.IP6, one.Options.MAC, one.Options.NetworkAliases = []NetworkAttach{a}, "", "", "", nil
+	attach, err := one.attachments()
+	if err != nil {
+		return err
+	}
+	if s.running() {
+		netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.Pid))
+		if err != nil {
+			return fmt.Errorf("connect container %s: %w", r.Name, err)
+		}
+		defer netns.Close()
+		j, err := m.Connect(ctx, network.ConnectOptions{ContainerID: r.ID, ContainerName: r.Name, Netns: netns, Network: attach[0]})
+		if err != nil {
+			return err
+		}
+		s.Networks = append(s.Networks, j)
+		if err := e.saveState(r, s); err != nil {
+			return err
+		}
+	}
+	r.Options.Networks = append(have, a)
+	r.Options.NetworkMode = "bridge"
+	e.event(ctx, "network", "connect", r, map[string]string{"network": a.Name})
+	return e.saveRecord(r)
+}
+
+// DisconnectNetwork takes a container out of a network.
+func (e *Engine) DisconnectNetwork(ctx context.Context, name, net string) error {
+	r, s, l, err := e.openLocked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	m, err := e.Networks()
+	if err != nil {
+		return err
+	}
+	n, err := m.Inspect(ctx, net)
+	if err != nil {
+		return err
+	}
+	have := r.networks()
+	i := slices.IndexFunc(have, func(a NetworkAttach) bool { return a.Name == n.Name })
+	if !r.bridged() || i < 0 {
+		return fmt.Errorf("disconnect container %s: it is not in network %s: %w", r.Name, n.Name, ErrNotFound)
+	}
+	if s.running() {
+		netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.Pid))
+		if err != nil {
+			return fmt.Errorf("disconnect container %s: %w", r.Name, err)
+		}
+		defer netns.Close()
+		if err := m.Disconnect(ctx, network.DisconnectOptions{ContainerID: r.ID, Netns: netns, Network: n.Name}); err != nil {
+			return err
+		}
+		s.Networks = slices.DeleteFunc(s.Networks, func(j network.Joined) bool { return j.Network == n.Name })
+		if err := e.saveState(r, s); err != nil {
+			return err
+		}
+	}
+	r.Options.Networks = slices.Delete(have, i, i+1)
+	if len(r.Options.Networks) == 0 {
+		r.Options.NetworkMode = "none" // an empty list would mean the default network
+	}
+	e.event(ctx, "network", "disconnect", r, map[string]string{"network": n.Name})
+	return e.saveRecord(r)
+}
+
+// bridged says whether the container's own namespace may have interfaces of
+// networks; one that left its last is in mode none.
+func (r *record) bridged() bool {
+	switch r.Options.NetworkMode {
+	case "", "bridge", "private", "none":
+		return true
+	}
+	return false
+}
+
+// networks are those the container joins, the default one by its name, with
+// what was said for the first among its own.
+func (r *record) networks() []NetworkAttach {
+	o := &r.Options
+	if o.NetworkMode == "none" {
+		return nil
+	}
+	out := slices.Clone(o.Networks)
+	if len(out) == 0 {
+		out = []NetworkAttach{{}}
+	}
+	for i := range out {
+		out[i].Name = firstOf(out[i].Name, network.DefaultName)
+	}
+	return out
 }

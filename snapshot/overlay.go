@@ -189,6 +189,24 @@ func (s *Store) AttachView(chain oci.Digest, dir string) error {
 	return nil
 }
 
+// Attach mounts an active snapshot on a directory, until somebody unmounts it.
+// It may be mounted elsewhere as well: both mounts have one writable layer.
+func (s *Store) Attach(name, dir string) error {
+	m, err := s.Mounts(name)
+	if err != nil {
+		return err
+	}
+	fd, err := detachedMount(m[0])
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach mount to %s: %w", dir, err)
+	}
+	return nil
+}
+
 // detached mounts m without attaching it anywhere.
 func detached(m oci.Mount) (*os.File, error) {
 	fd, err := detachedMount(m)
