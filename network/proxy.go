@@ -33,20 +33,23 @@ func (s *setup) startProxy(held []*os.File) error {
 		return err
 	}
 	args := []string{ProxyCommand, path}
-	if s.m.o.NetNS != "" {
+	start := s.h.enter
+	if s.m.o.Rootless {
+		// The way in is the helper's: it stays a child of the host's namespace.
 		args = append(args, s.m.o.NetNS)
+		start = func(f func() error) error { return f() }
 	}
 	c := exec.Command(s.m.o.Helper, args...)
 	c.ExtraFiles = held
 	c.Env = []string{"GOMAXPROCS=2", "GOGC=50"}
 	c.Dir = "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := c.Start(); err != nil {
+	if err := start(c.Start); err != nil {
 		return fmt.Errorf("start the proxy of published ports: %w", err)
 	}
 	s.rec.Proxy, err = state.IdentifyProcess(c.Process.Pid)
 	go c.Wait()
-	return err
+	return err // of a process that has ended already
 }
 
 // endProxy ends the process that startProxy started and waits until its
