@@ -103,9 +103,9 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
 		CgroupManager: g.CgroupManager,
 		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,
-		GlobalArgs: g.Argv(),
-		Pull:       func(ctx context.Context, r engine.PullRequest) error { return s.pull(ctx, r, p) },
-		Warn:       s.warn,
+		GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: g.EventsBackend == "none",
+		Pull: func(ctx context.Context, r engine.PullRequest) error { return s.pull(ctx, r, p) },
+		Warn: s.warn,
 	})
 	if err != nil {
 		return nil, err

@@ -24,7 +24,10 @@ func (s *session) systemNodes() []command.Node {
 		{Path: "system df", Short: "Show disk usage", Build: s.systemDF},
 		{Path: "system events", Short: "Show the engine's events", Build: s.events},
 		{Path: "system info", Short: "Display system information", Build: s.info},
+		{Path: "system migrate", Short: "Migrate containers", Build: s.systemMigrate},
 		{Path: "system prune", Short: "Remove unused data", Build: s.systemPrune},
+		{Path: "system renumber", Short: "Migrate lock numbers", Build: s.systemRenumber},
+		{Path: "system reset", Short: "Reset storage", Build: s.systemReset},
 	}
 }
 

@@ -16,6 +16,7 @@ func (s *session) update() *command.Command {
 	var swap string
 	var swappiness int64 = -1
 	var restart *string
+	var h healthFlags
 	return &command.Command{
 		Usage:    "[options] CONTAINER",
 		Long:     "Updates the configuration of an existing container: its limits, restart policy and environment.",
@@ -24,6 +25,12 @@ func (s *session) update() *command.Command {
 		Flags: func(f *command.Flags) {
 			declareResources(f, &r, &swap, &swappiness)
 			x.declare(f, "l", "")
+			h.declare(f)
+			f.Func("ulimit", "", "strings", "Ulimit options", commaList(func(v string) error {
+				u, err := engine.ParseUlimit(v)
+				o.Ulimits = append(o.Ulimits, u)
+				return err
+			}))
 			f.StringArrayVarP(&o.Env, "env", "e", nil, "Set environment variables in container")
 			f.StringArrayVar(&o.UnsetEnv, "unsetenv", nil, "Unset environment default variables in container")
 			command.Optional(f, &restart, "restart", "", "string", "Restart policy to apply when a container exits", func(v string) (string, error) { return v, nil })
@@ -33,6 +40,10 @@ func (s *session) update() *command.Command {
 				return err
 			}
 			o.Resources, o.Restart = &r, restart
+			var err error
+			if o.Health, err = h.options(); err != nil {
+				return err
+			}
 			e, err := s.open(ctx)
 			if err != nil {
 				return err

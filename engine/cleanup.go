@@ -378,7 +378,8 @@ func (e *Engine) removeImage(ctx context.Context, r *record) {
 			}
 		}
 		if err = rerr; err == nil {
-			_, err = store.Remove(ctx, r.ImageID, image.RemoveOptions{})
+			// By its name: an image that has others keeps them.
+			_, err = store.Remove(ctx, firstOf(r.ImageName, r.ImageID), image.RemoveOptions{})
 		}
 	}
 	if err != nil {

@@ -116,6 +116,8 @@ type Options struct {
 	NetNS string
 	// TransientStore keeps every container in the run directory.
 	TransientStore bool
+	// NoEvents notes no events.
+	NoEvents bool
 	// Hooks are directories of OCI hooks, CDIDirs of device descriptions.
 	Hooks, CDIDirs []string
 }

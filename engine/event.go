@@ -39,6 +39,9 @@ func (e *Engine) event(ctx context.Context, kind, action string, r *record, attr
 // appendEvent writes one whole line by one call: lines of several processes
 // do not mix.
 func (e *Engine) appendEvent(ev eventRecord) {
+	if e.o.NoEvents {
+		return
+	}
 	line, err := json.Marshal(ev)
 	if err != nil {
 		return

@@ -130,7 +130,7 @@ func (e *Engine) Update(ctx context.Context, name string, o UpdateOptions) (stri
 		r.Options.Ulimits = o.Ulimits
 	}
 	if o.Health != nil {
-		r.Options.Health = o.Health
+		r.Options.Health = mergeHealth(r.Options.Health, o.Health)
 	}
 	if o.Resources != nil {
 		mergeResources(&r.Options.Resources, o.Resources)
@@ -225,4 +225,32 @@ func (e *Engine) Prune(ctx context.Context, f Filters) ([]Removed, error) {
 		out = append(out, Removed{ID: r.ID, Size: size})
 	}
 	return out, nil
+}
+
+// mergeHealth takes over what is set; a check that is turned off is off whole.
+func mergeHealth(old, now *Health) *Health {
+	if old == nil || now.Disable || old.Disable {
+		return now
+	}
+	h := *old
+	if len(now.Test) > 0 {
+		h.Test = now.Test
+	}
+	if len(now.StartupTest) > 0 {
+		h.StartupTest = now.StartupTest
+	}
+	set(&h.Interval, now.Interval)
+	set(&h.Timeout, now.Timeout)
+	set(&h.StartPeriod, now.StartPeriod)
+	set(&h.StartInterval, now.StartInterval)
+	set(&h.Retries, now.Retries)
+	set(&h.OnFailure, now.OnFailure)
+	set(&h.StartupInterval, now.StartupInterval)
+	set(&h.StartupTimeout, now.StartupTimeout)
+	set(&h.StartupRetries, now.StartupRetries)
+	set(&h.StartupSuccess, now.StartupSuccess)
+	set(&h.LogDestination, now.LogDestination)
+	set(&h.MaxLogCount, now.MaxLogCount)
+	set(&h.MaxLogSize, now.MaxLogSize)
+	return &h
 }

@@ -123,6 +123,11 @@ func (e *Engine) infoStore(ctx context.Context, i *Info) error {
 		return err
 	}
 	s.GraphDriverName = snaps.Driver()
+	if s.GraphDriverName == "overlay" {
+		// Changes are read from the upper directories, never by comparing trees.
+		s.GraphStatus["Native Overlay Diff"] = "true"
+		s.GraphStatus["Backing Filesystem"] = fileSystem(e.o.Root)
+	}
 	var st unix.Statfs_t
 	if unix.Statfs(e.o.Root, &st) == nil {
 		s.GraphRootAlloc = st.Blocks * uint64(st.Bsize)
@@ -388,4 +393,18 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) []Problem {
 		}
 	}
 	return found
+}
+
+// fileSystem is the name of the file system that path lies on.
+func fileSystem(path string) string {
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) != nil {
+		return ""
+	}
+	name, ok := map[int64]string{unix.EXT4_SUPER_MAGIC: "extfs", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs",
+		unix.TMPFS_MAGIC: "tmpfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs"}[int64(st.Type)]
+	if !ok {
+		return fmt.Sprintf("0x%x", st.Type)
+	}
+	return name
 }

@@ -16,6 +16,8 @@ type Globals struct {
 	Hooks, CDIDirs               []string
 	LogLevel, Out                string
 	Version                      bool
+	TransientStore               bool   // every container is kept in the run directory
+	EventsBackend                string // file or none
 
 	debug bool
 }
@@ -32,11 +34,14 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringSliceVar(&g.CDIDirs, "cdi-spec-dir", nil, "Directory of CDI specifications (may be given several times)")
 	f.StringVar(&g.Out, "out", "", "Send standard output to this file")
 	f.StringVar(&g.LogLevel, "log-level", "warn", "Show messages of this level and above (trace, debug, info, warn, warning, error, fatal, panic)")
+	f.BoolVar(&g.TransientStore, "transient-store", false, "Keep containers in the run directory: a reboot ends them")
+	f.StringVar(&g.EventsBackend, "events-backend", "file", "Where events are noted (\"file\"|\"none\")")
 	f.BoolVar(&g.Version, "version", false, "Show the version")
 	f.BoolVarP(&g.debug, "debug", "D", false, "Same as --log-level=debug")
 	f.Hide("debug")
 	f.Words("log-level", logLevels...)
 	f.Words("cgroup-manager", "cgroupfs")
+	f.Words("events-backend", "file", "none")
 	f.Words("storage-driver", "overlay", "btrfs", "vfs")
 	f.Lookup("version").Shorthand = ""
 }
@@ -53,6 +58,9 @@ func (g *Globals) Check() error {
 	}
 	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" {
 		return fmt.Errorf("cgroup manager %q is not known: there is cgroupfs", g.CgroupManager)
+	}
+	if g.EventsBackend != "file" && g.EventsBackend != "none" {
+		return fmt.Errorf("events backend %q is not known: there are file and none", g.EventsBackend)
 	}
 	return nil
 }
@@ -78,6 +86,12 @@ func (g *Globals) Argv() []string {
 	}
 	for _, c := range g.CDIDirs {
 		one("cdi-spec-dir", c)
+	}
+	if g.TransientStore {
+		a = append(a, "--transient-store")
+	}
+	if g.EventsBackend != "file" {
+		one("events-backend", g.EventsBackend)
 	}
 	if g.LogLevel != "warn" {
 		one("log-level", g.LogLevel)
