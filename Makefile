@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash lint fmt bench fuzz golden install clean help
+.PHONY: all build test unit root crash lint fmt bench fuzz golden docs install clean help
 
 all: build unit lint
 
@@ -52,6 +52,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 bench: build ## side by side with the floor and the peers: medians and ratios
 	$(GO) run ./hack/bench
+
+docs: ## manual pages and shell completions, from the table of commands
+	$(GO) run ./hack/docs bin/share
 
 PREFIX ?= /usr/local
 install: build ## to PREFIX (/usr/local)
