@@ -54,7 +54,7 @@ func (s *session) secretCreate() *command.Command {
 	return &command.Command{
 		Usage:    "[options] NAME FILE|-",
 		Long:     "Create a secret. Input can be a path to a file or \"-\" (read from stdin). Secret drivers are set with --driver; there is file.",
-		Examples: []string{"secret create mysecret /path/to/secret", "printf \"secretdata\" | secret create mysecret -", "secret create --env mysecret MYVARIABLE"},
+		Examples: []string{"secret create mysecret /path/to/secret", "secret create mysecret - <secret.txt", "secret create --env mysecret MYVARIABLE"},
 		Args:     command.Exactly(2),
 		Flags: func(f *command.Flags) {
 			f.StringVarP(&o.Driver, "driver", "d", "file", "Specify secret driver")
