@@ -264,7 +264,7 @@ func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Man
 		freed += r.Size
 	}
 	if volumes {
-		removed, err := e.VolumePrune(ctx, true, f)
+		removed, err := e.VolumePrune(ctx, true, false, f)
 		if err != nil {
 			return err
 		}

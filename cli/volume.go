@@ -259,12 +259,13 @@ func (s *session) showVolumes(list []*engine.Volume, text string, quiet, noHeadi
 }
 
 func (s *session) volumePrune() *command.Command {
-	var all, force bool
+	var all, dry, force bool
 	var filters []string
 	return &command.Command{
 		Usage: "[options]", Long: "Removes volumes that no container uses: those without a name, or with --all every one.", Args: command.NoArgs,
 		Flags: func(f *command.Flags) {
 			f.BoolVarP(&all, "all", "a", false, "Remove all unused volumes, not just anonymous ones")
+			f.BoolVar(&dry, "dry-run", false, "Show the volumes that would be removed, and remove none")
 			f.StringArrayVar(&filters, "filter", nil, "Provide filter values (e.g. 'label=<key>=<value>')")
 			f.BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
 		},
@@ -273,7 +274,7 @@ func (s *session) volumePrune() *command.Command {
 			if err != nil {
 				return err
 			}
-			if !force {
+			if !force && !dry {
 				ok, err := s.confirm("WARNING! This will remove all volumes not used by at least one container.\nAre you sure you want to continue? [y/N] ")
 				if err != nil || !ok {
 					return err
@@ -283,7 +284,7 @@ func (s *session) volumePrune() *command.Command {
 			if err != nil {
 				return err
 			}
-			removed, err := e.VolumePrune(ctx, all, parsed)
+			removed, err := e.VolumePrune(ctx, all, dry, parsed)
 			return errors.Join(s.printRemoved(removed), err)
 		},
 	}

@@ -6,9 +6,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hull/state"
+	"hull/userns"
 )
 
 // An eventRecord is one line of the event log.
@@ -20,7 +25,47 @@ type eventRecord struct {
 	Name       string            `json:",omitempty"`
 	Image      string            `json:",omitempty"`
 	Attributes map[string]string `json:",omitempty"`
+	Who        Who               `json:",omitzero"`
 }
+
+// Who did something: for the audit of a machine that several people use.
+type Who struct {
+	// LoginUID is whom the session belongs to, also after su and sudo, and
+	// Session its number, as the kernel's audit has them; nil when it has none.
+	LoginUID, Session *uint32  `json:",omitempty"`
+	UID               int      // of the process, outside of its user namespace
+	Command           []string `json:",omitempty"` // its arguments, cut after 2 KiB
+}
+
+func whoami() Who {
+	w := Who{UID: userns.HostUID(), LoginUID: auditNumber("loginuid"), Session: auditNumber("sessionid")}
+	room := 2048
+	for _, a := range os.Args {
+		if room -= len(a); room < 0 {
+			break
+		}
+		w.Command = append(w.Command, a)
+	}
+	return w
+}
+
+// auditNumber reads a number that is all ones when nobody set it.
+func auditNumber(name string) *uint32 {
+	b, err := state.ReadFile("/proc/self/" + name)
+	if err != nil {
+		return nil
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return nil
+	}
+	id := uint32(n)
+	return &id
+}
+
+// maxEvents is the size in bytes at which the event log is put aside as
+// "events.1"; the one that was there goes.
+const maxEvents = 4 << 20
 
 func (e *Engine) eventsFile() string { return filepath.Join(e.o.RunRoot, "events") }
 
@@ -42,6 +87,7 @@ func (e *Engine) appendEvent(ev eventRecord) {
 	if e.o.NoEvents {
 		return
 	}
+	ev.Who = whoami()
 	line, err := json.Marshal(ev)
 	if err != nil {
 		return
@@ -56,5 +102,22 @@ func (e *Engine) appendEvent(ev eventRecord) {
 		return
 	}
 	unix.Write(fd, append(line, '\n'))
+	var st unix.Stat_t
+	full := unix.Fstat(fd, &st) == nil && st.Size > maxEvents
 	unix.Close(fd)
+	if full {
+		e.rotateEvents()
+	}
+}
+
+// rotateEvents puts a full log aside. Of several that find it full one does.
+func (e *Engine) rotateEvents() {
+	l, ok, err := state.TryAcquire(filepath.Join(e.locksDir(), "events"))
+	if err != nil || !ok {
+		return
+	}
+	defer l.Remove()
+	if st, err := os.Lstat(e.eventsFile()); err == nil && st.Size() > maxEvents {
+		os.Rename(e.eventsFile(), e.eventsFile()+".1")
+	}
 }

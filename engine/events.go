@@ -50,27 +50,43 @@ func (e *Engine) Events(ctx context.Context, o EventOptions, f func(Event) error
 	if err != nil {
 		return err
 	}
-	var file *os.File
+	show := func(ev Event) error {
+		if ev.Time.Before(o.Since) || !o.Until.IsZero() && ev.Time.After(o.Until) || !match(ev) {
+			return nil
+		}
+		return f(ev)
+	}
+	file, err := openEvents(e.eventsFile() + ".1")
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		_, err := readEvents(file, nil, show)
+		file.Close()
+		if err != nil {
+			return err
+		}
+		file = nil
+	}
 	var rest []byte
+	defer func() { file.Close() }()
 	for {
+		// One that was put aside is read to its end before the next.
+		aside := file != nil && !isFile(file, e.eventsFile())
 		if file == nil {
-			file, err = os.OpenFile(e.eventsFile(), os.O_RDONLY|unix.O_NOFOLLOW, 0)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("read events: %w", err)
-			}
-			if err == nil {
-				defer file.Close()
+			if file, err = openEvents(e.eventsFile()); err != nil {
+				return err
 			}
 		}
 		if file != nil {
-			if rest, err = readEvents(file, rest, func(ev Event) error {
-				if ev.Time.Before(o.Since) || !o.Until.IsZero() && ev.Time.After(o.Until) || !match(ev) {
-					return nil
-				}
-				return f(ev)
-			}); err != nil {
+			if rest, err = readEvents(file, rest, show); err != nil {
 				return err
 			}
+		}
+		if aside {
+			file.Close()
+			file, rest = nil, nil
+			continue
 		}
 		if !o.Stream || !o.Until.IsZero() && time.Now().After(o.Until) {
 			return nil
@@ -81,6 +97,28 @@ func (e *Engine) Events(ctx context.Context, o EventOptions, f func(Event) error
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// openEvents opens a log; nil when there is none.
+func openEvents(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return file, nil
+}
+
+// isFile reports whether path leads to the opened file.
+func isFile(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
 }
 
 // readEvents reads whole lines to the file's end; what is left of one is

@@ -338,7 +338,7 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 
 // VolumePrune removes volumes that no container has: those without a name, or
 // with all every one.
-func (e *Engine) VolumePrune(ctx context.Context, all bool, f Filters) ([]Removed, error) {
+func (e *Engine) VolumePrune(ctx context.Context, all, dry bool, f Filters) ([]Removed, error) {
 	f = maps.Clone(f)
 	if f == nil {
 		f = Filters{}
@@ -357,6 +357,10 @@ func (e *Engine) VolumePrune(ctx context.Context, all bool, f Filters) ([]Remove
 	var out []Removed
 	for _, v := range volumes {
 		size := treeSize(v.Mountpoint)
+		if dry {
+			out = append(out, Removed{ID: v.Name, Size: size})
+			continue
+		}
 		if _, err := e.VolumeRemove(ctx, v.Name, false, nil); err != nil {
 			out = append(out, Removed{ID: v.Name, Err: err})
 			continue

@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A full log is put aside and both are read, in order; who did it is told.
+func TestEventsRotate(t *testing.T) {
+	e := secretEngine(t)
+	long := strings.Repeat("x", 1<<20)
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		e.appendEvent(eventRecord{Time: time.Now(), Type: "volume", Action: "create", Name: name, Attributes: map[string]string{"long": long}})
+	}
+	if _, err := os.Stat(e.eventsFile() + ".1"); err != nil {
+		t.Errorf("five megabytes were not put aside: %v", err)
+	}
+	e.appendEvent(eventRecord{Time: time.Now(), Type: "volume", Action: "create", Name: "f"})
+	var names string
+	err := e.Events(context.Background(), EventOptions{Filters: Filters{"type": {"volume"}}}, func(ev Event) error {
+		names += ev.Name
+		if ev.Who.UID != os.Getuid() || len(ev.Who.Command) == 0 {
+			t.Errorf("event %s: by %+v", ev.Name, ev.Who)
+		}
+		return nil
+	})
+	if err != nil || names != "abcdef" {
+		t.Errorf("Events = %q, %v, want abcdef", names, err)
+	}
+}
+
+// A stream goes on in the next file.
+func TestEventsStreamOverRotation(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	e := secretEngine(t)
+	note := func(name string) {
+		e.appendEvent(eventRecord{Time: time.Now(), Type: "volume", Action: "create", Name: name})
+	}
+	note("a")
+	var names string
+	err := e.Events(ctx, EventOptions{Stream: true}, func(ev Event) error {
+		names += ev.Name
+		switch ev.Name {
+		case "a":
+			note("b")
+			os.Rename(e.eventsFile(), e.eventsFile()+".1")
+			note("c")
+		case "c":
+			cancel()
+		}
+		return nil
+	})
+	if err != nil || names != "abc" {
+		t.Errorf("Events = %q, %v, want abc", names, err)
+	}
+}
