@@ -27,7 +27,7 @@ func (m *Manager) makeBridge(h *host, n *Network) (link, error) {
 	if err := m.free(h, n); err != nil {
 		return l, err
 	}
-	mtu, err := n.mtu()
+	mtu, err := m.mtu(n)
 	if err != nil {
 		return l, err
 	}
@@ -158,6 +158,15 @@ func (n *Network) mtu() (int, error) {
 		return 0, fmt.Errorf("network %s: mtu %q is not a number from 68 to 65535", n.Name, v)
 	}
 	return mtu, nil
+}
+
+// mtu is that of a network's devices here.
+func (m *Manager) mtu(n *Network) (int, error) {
+	mtu, err := n.mtu()
+	if mtu == 0 && n.Driver == DriverBridge && m.o.Rootless {
+		mtu = UserMTU
+	}
+	return mtu, err
 }
 
 func isTrue(s string) bool {

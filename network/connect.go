@@ -54,6 +54,9 @@ func (m *Manager) Connect(ctx context.Context, o ConnectOptions) (_ Joined, err 
 	if err := s.connect(); err != nil {
 		return Joined{}, err
 	}
+	if err := s.ensureOutside(ctx); err != nil {
+		return Joined{}, err
+	}
 	if err := s.record(); err != nil {
 		return Joined{}, err
 	}

@@ -192,6 +192,9 @@ func (m *Manager) nameDevice(n *Network, all []Network) error {
 // chooseSubnets takes the subnets that were given, or finds free ones.
 func (m *Manager) chooseSubnets(n *Network, o CreateOptions, all []Network) error {
 	used := []netip.Prefix{defaultSubnet}
+	if m.o.Rootless {
+		used = append(used, UserAddress.Masked(), UserAddress6.Masked())
+	}
 	for _, other := range all {
 		for _, s := range other.Subnets {
 			used = append(used, s.Subnet)

@@ -262,6 +262,13 @@ func (r *routes) linkUp(index int, name string) {
 	r.m.end()
 }
 
+func (r *routes) linkMTU(index int, name string, mtu int) {
+	r.request(unix.RTM_NEWLINK, 0, 0, "set the MTU of interface %s", name)
+	r.m.ifinfo(index, 0, 0)
+	r.m.attrU32(unix.IFLA_MTU, uint32(mtu))
+	r.m.end()
+}
+
 // linkDelete removes a device; that it is gone is no error.
 func (r *routes) linkDelete(index int, name string) {
 	r.request(unix.RTM_DELLINK, 0, unix.ENODEV, "remove interface %s", name)

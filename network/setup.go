@@ -78,6 +78,9 @@ func (m *Manager) Setup(ctx context.Context, o SetupOptions) (_ Status, err erro
 	if err := s.connect(); err != nil {
 		return Status{}, err
 	}
+	if err := s.ensureOutside(ctx); err != nil {
+		return Status{}, err
+	}
 	status := Status{}
 	if len(o.Ports) > 0 {
 		if status.Held, err = s.publish(o.Ports); err != nil {
@@ -199,6 +202,9 @@ func (s *setup) plan(ctx context.Context, a Attach) error {
 	p.joined = Joined{
 		Network: n.Name, ID: n.ID, Driver: n.Driver, Interface: a.Interface,
 		Aliases: a.Aliases, DNS: n.DNS, DNSServer: n.DNSServers, Internal: n.Internal,
+	}
+	if s.m.servesUser() && !n.Internal && len(n.DNSServers) == 0 {
+		p.joined.DNSServer = []netip.Addr{UserDNS}
 	}
 	if p.joined.Interface == "" {
 		p.joined.Interface = s.freeInterface()
@@ -416,7 +422,7 @@ func (s *setup) addDevice(p *planned) error {
 	if err != nil {
 		return err
 	}
-	mtu, err := p.network.mtu()
+	mtu, err := s.m.mtu(p.network)
 	if err != nil {
 		return err
 	}

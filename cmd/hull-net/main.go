@@ -1,4 +1,5 @@
-// Hull-net carries connections to published ports on loopback addresses into
+// Hull-net is the network's helper: it carries connections to published ports
+// on loopback addresses into containers, and is the way out of a user's
 // containers. The engine starts it; it is of no use to a person.
 package main
 
@@ -7,24 +8,34 @@ import (
 	"os"
 
 	"hull/network"
+	"hull/usernet"
 )
 
 func main() {
-	if len(os.Args) < 3 || len(os.Args) > 4 || os.Args[1] != network.ProxyCommand {
-		fmt.Fprintln(os.Stderr, "usage: hull-net proxy RECORD [NETNS], with the sockets from descriptor 3 on")
+	known, err := usernet.Main(os.Args[1:])
+	if !known {
+		known, err = proxy(os.Args[1:])
+	}
+	switch {
+	case !known:
+		fmt.Fprintln(os.Stderr, "usage: hull-net proxy RECORD [NETNS], or hull-net outside NETNS; started by hull with open descriptors")
 		os.Exit(2)
-	}
-	var err error
-	if len(os.Args) == 4 {
-		// A user's bridges are in a namespace of their own; the sockets that
-		// came along stay what they are.
-		err = network.JoinAll(os.Args[3])
-	}
-	if err == nil {
-		err = network.Proxy(os.Args[2])
-	}
-	if err != nil {
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "hull-net:", err)
 		os.Exit(1)
 	}
+}
+
+func proxy(args []string) (known bool, err error) {
+	if len(args) < 2 || len(args) > 3 || args[0] != network.ProxyCommand {
+		return false, nil
+	}
+	if len(args) == 3 {
+		// A user's bridges are in a namespace of their own; the sockets that
+		// came along stay what they are.
+		if err := network.JoinAll(args[2]); err != nil {
+			return true, err
+		}
+	}
+	return true, network.Proxy(args[1])
 }
