@@ -40,7 +40,8 @@ type world struct {
 	host      string // the host's outer address
 }
 
-func newWorld(t testing.TB) *world {
+// With packet, /dev/net/tun is not there.
+func newWorld(t testing.TB, packet bool) *world {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
@@ -51,6 +52,14 @@ func newWorld(t testing.TB) *world {
 	runtime.LockOSThread() // ends with the test, and the thread with it
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
+	}
+	if packet {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			t.Fatal(err)
+		}
+		sh(t, "mount --make-rprivate /; mount -t tmpfs none /dev/net")
+	} else if _, err := os.Stat("/dev/net/tun"); err != nil {
+		t.Skip("needs /dev/net/tun")
 	}
 	w := &world{run: t.TempDir(), host: "198.51.100.1"}
 	sh(t, "ip link set lo up; ip link add d0 type bridge; ip addr add "+w.host+"/24 dev d0; ip link set d0 up; ip addr add 2001:db8::1/64 dev d0 nodad; echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range")
@@ -166,8 +175,12 @@ func listen(t testing.TB, address string) string {
 	return port
 }
 
-func TestOutside(t *testing.T) {
-	w := newWorld(t)
+func TestOutside(t *testing.T) { testOutside(t, newWorld(t, false)) }
+
+func TestOutsideWithoutTAP(t *testing.T) { testOutside(t, newWorld(t, true)) }
+
+func testOutside(t *testing.T, w *world) {
+	t.Helper()
 	port := listen(t, ":0")
 	c, err := w.dial("tcp", w.host+":"+port)
 	if err != nil {
@@ -311,7 +324,11 @@ func (w *world) restart(t *testing.T, port string) {
 
 // BenchmarkOutside sends from a container to the host.
 func BenchmarkOutside(b *testing.B) {
-	w := newWorld(b)
+	b.Run("tap", func(b *testing.B) { benchOutside(b, newWorld(b, false)) })
+	b.Run("packet", func(b *testing.B) { benchOutside(b, newWorld(b, true)) })
+}
+
+func benchOutside(b *testing.B, w *world) {
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		b.Fatal(err)
