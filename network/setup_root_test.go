@@ -151,7 +151,8 @@ func outside(t testing.TB, m *Manager) *os.File {
 	return ns
 }
 
-// serve answers each TCP connection in ns with the client's address.
+// serve answers each TCP connection in ns with the client's address and its
+// own.
 func serve(t testing.TB, ns *os.File, port int) {
 	t.Helper()
 	var l net.Listener
@@ -169,7 +170,7 @@ func serve(t testing.TB, ns *os.File, port int) {
 			if err != nil {
 				return
 			}
-			fmt.Fprintf(c, "%s", c.RemoteAddr())
+			fmt.Fprintf(c, "%s %s", c.RemoteAddr(), c.LocalAddr())
 			c.Close()
 		}
 	}()
@@ -195,6 +196,7 @@ func get(ns *os.File, address string) (string, error) {
 func sees(t testing.TB, ns *os.File, address, want string) {
 	t.Helper()
 	got, err := get(ns, address)
+	got, _, _ = strings.Cut(got, " ")
 	if host, _, _ := net.SplitHostPort(got); err != nil || host != want {
 		t.Errorf("server at %s sees %q, %v, want client %s", address, got, err, want)
 	}
@@ -289,5 +291,76 @@ func BenchmarkSetup(b *testing.B) {
 			b.ReportMetric(float64(setup.Microseconds())/float64(b.N), "us-setup")
 			b.ReportMetric(float64(teardown.Microseconds())/float64(b.N), "us-teardown")
 		})
+	}
+}
+
+// TestNET07Routed: a port published on one address is not taken from others whose
+// traffic only passes through, and route_localnet stays off (NET-13).
+func TestNET07Routed(t *testing.T) {
+	m := testManager(t)
+	needs(t, "ip")
+	far := outside(t, m)
+	behind, err := m.NewNamespace(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer behind.Close()
+	m.inHost(t, fmt.Sprintf("ip link add in0 type veth peer name in1 && ip link set in1 netns /proc/%d/fd/%d && ip addr add 198.51.100.1/24 dev in0 && ip link set in0 up", os.Getpid(), behind.Fd()))
+	inNs(t, behind, "ip addr add 198.51.100.2/24 dev in1 && ip link set in1 up && ip route add default via 198.51.100.1")
+	inNs(t, far, "ip route add default via 192.0.2.1")
+	ports, _ := ParsePorts([]string{"18091:80", "192.0.2.1:18092:80"})
+	ns, _ := joinNetwork(t, m, SetupOptions{ContainerID: "web", Ports: ports})
+	serve(t, ns, 80)
+	serve(t, behind, 18091)
+	serve(t, behind, 18092)
+	sees(t, far, "192.0.2.1:18091", "192.0.2.2")
+	for _, port := range []string{"18091", "18092"} {
+		if got, err := get(far, "198.51.100.2:"+port); err != nil || !strings.HasSuffix(got, " 198.51.100.2:"+port) {
+			t.Errorf("%s of the machine behind answers %q, %v, want its own address", port, got, err)
+		}
+	}
+	if _, err := get(far, "198.51.100.1:18092"); err == nil {
+		t.Error("a port of 192.0.2.1 answers at the host's other address")
+	}
+	if out := m.inHost(t, "cat /proc/sys/net/ipv4/conf/*/route_localnet | sort -u"); out != "0\n" {
+		t.Errorf("route_localnet = %q, want 0", out)
+	}
+	// NET-13: a neighbour that routes 127.0.0.1 to the host does not reach it.
+	host, _ := m.netns()
+	inNs(t, host, "ip link set lo up")
+	var l net.Listener
+	if err := inNamespace(host, func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:18093"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	inNs(t, far, "ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 192.0.2.1 src 192.0.2.2; echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet")
+	if _, err := get(far, "127.0.0.1:18093"); err == nil {
+		t.Error("a neighbour reaches 127.0.0.1 of the host")
+	}
+}
+
+// TestIsolation keeps two networks apart, and an internal one from the outside
+// (NET-03).
+func TestIsolation(t *testing.T) {
+	m := testManager(t)
+	needs(t, "ip")
+	ctx := context.Background()
+	far := outside(t, m)
+	serve(t, far, 7000)
+	for _, o := range []CreateOptions{{Name: "a"}, {Name: "b"}, {Name: "in", Internal: true}} {
+		if _, err := m.Create(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, _ := joinNetwork(t, m, SetupOptions{ContainerID: "one", Networks: []Attach{{Name: "a"}}})
+	two, s := joinNetwork(t, m, SetupOptions{ContainerID: "two", Networks: []Attach{{Name: "b"}}})
+	serve(t, two, 80)
+	inside, _ := joinNetwork(t, m, SetupOptions{ContainerID: "three", Networks: []Attach{{Name: "in"}}})
+	sees(t, one, "192.0.2.2:7000", "192.0.2.1")
+	if out, err := get(one, s.Networks[0].Addresses[0].Addr().String()+":80"); err == nil {
+		t.Errorf("a container of another network answers %q", out)
+	}
+	if out, err := get(inside, "192.0.2.2:7000"); err == nil {
+		t.Errorf("from an internal network the outside answers %q", out)
 	}
 }
