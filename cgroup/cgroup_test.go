@@ -47,6 +47,9 @@ func TestLookUp(t *testing.T) {
 			t.Errorf("%s: %+v, want the own path %s", c, v, want)
 		}
 	}
+	if got := h.Mounts(); len(got) != 4 || got[0].Dir != "cpu,cpuacct" || len(got[0].Options) != 2 || got[0].Path != "/a" || got[3].Options != nil || got[3].Path != "/u" {
+		t.Errorf("Mounts = %+v", got)
+	}
 	if h.find("hugetlb") != nil {
 		t.Error("a controller that is not mounted was found")
 	}

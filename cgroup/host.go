@@ -26,7 +26,21 @@ type Host struct {
 	unified string // mount point of version 2; "" when it has no controllers
 	own2    string // this process's path in it
 	v1      []hierarchy
+	mounts  []Mount
 }
+
+// A Mount is one hierarchy, of any version, as something that can be mounted again.
+type Mount struct {
+	// Dir is its directory below /sys/fs/cgroup, empty when it is mounted there itself.
+	Dir string `json:"dir,omitempty"`
+	// Options are those that mount it again; nil for version 2.
+	Options []string `json:"options,omitempty"`
+	// Path is this process's cgroup in it.
+	Path string `json:"path,omitempty"`
+}
+
+// Mounts returns the host's hierarchies, in the order in which they are mounted.
+func (h *Host) Mounts() []Mount { return h.mounts }
 
 var lookUp = sync.OnceValues(func() (*Host, error) { return lookUpIn(mountPoint, "/proc/self/mountinfo", "/proc/self/cgroup") })
 
@@ -42,6 +56,7 @@ func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
 	var st unix.Statfs_t
 	if unix.Statfs(mount, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
 		h.unified = mount
+		h.mounts = []Mount{{Path: h.own2}}
 		return h, nil
 	}
 	data, err := os.ReadFile(mountinfo)
@@ -52,10 +67,16 @@ func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
 	for line := range strings.Lines(string(data)) {
 		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
 		w, x := strings.Fields(before), strings.Fields(after)
-		if !ok || len(w) < 5 || len(x) < 3 || x[0] != "cgroup" || seen[w[4]] || !strings.HasPrefix(w[4], mount+"/") {
+		if !ok || len(w) < 5 || len(x) < 3 || x[0] != "cgroup" && x[0] != "cgroup2" || seen[w[4]] || !strings.HasPrefix(w[4], mount+"/") {
 			continue
 		}
 		seen[w[4]] = true
+		if filepath.Dir(w[4]) == mount {
+			h.mounts = append(h.mounts, newMount(filepath.Base(w[4]), x[0], x[2], own))
+		}
+		if x[0] != "cgroup" {
+			continue
+		}
 		v := hierarchy{dir: w[4], own: "/"}
 		for opt := range strings.SplitSeq(x[2], ",") {
 			if path, ok := own[opt]; ok {
@@ -69,6 +90,26 @@ func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
 		h.v1 = append(h.v1, v)
 	}
 	return h, nil
+}
+
+// newMount is one line of mountinfo: super are the options of the file system.
+func newMount(dir, fstype, super string, own map[string]string) Mount {
+	m := Mount{Dir: dir}
+	if fstype == "cgroup2" {
+		m.Path = own[""]
+		return m
+	}
+	for o := range strings.SplitSeq(super, ",") {
+		switch {
+		case o == "rw", o == "ro", o == "xattr", o == "clone_children", strings.HasPrefix(o, "release_agent"), strings.HasPrefix(o, "cpuset_"), o == "noprefix":
+			continue // of the mount, not what chooses the hierarchy
+		}
+		m.Options = append(m.Options, o)
+		if p, ok := own[o]; ok {
+			m.Path = p
+		}
+	}
+	return m
 }
 
 // ownPaths reads a process's paths by controller or "name=…"; version 2 is "".

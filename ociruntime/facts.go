@@ -3,12 +3,12 @@ package ociruntime
 import (
 	"bytes"
 	"os"
-	"path"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"hull/cgroup"
 	"hull/oci"
 )
 
@@ -49,14 +49,7 @@ type Facts struct {
 }
 
 // A CgroupMount is one hierarchy.
-type CgroupMount struct {
-	// Dir is its directory below /sys/fs/cgroup, empty when it is mounted there itself.
-	Dir string `json:"dir,omitempty"`
-	// Options are those that mount it again; nil for version 2.
-	Options []string `json:"options,omitempty"`
-	// Path is this process's cgroup in it.
-	Path string `json:"path,omitempty"`
-}
+type CgroupMount = cgroup.Mount
 
 // LookUp reads from the host what compiling spec needs. It changes nothing.
 func LookUp(spec *oci.Spec) (Facts, error) {
@@ -155,69 +148,12 @@ func (f *Facts) lookUpLimits() {
 	}
 }
 
-// lookUpCgroups reads the hierarchies below /sys/fs/cgroup.
+// lookUpCgroups are the hierarchies below /sys/fs/cgroup; none where they
+// cannot be read.
 func lookUpCgroups() []CgroupMount {
-	var st unix.Statfs_t
-	if unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
-		return []CgroupMount{{Path: ownCgroups()[""]}}
-	}
-	own := ownCgroups()
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	host, err := cgroup.LookUp()
 	if err != nil {
 		return nil
 	}
-	var out []CgroupMount
-	seen := make(map[string]bool)
-	for line := range strings.Lines(string(b)) {
-		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		w, x := strings.Fields(before), strings.Fields(after)
-		if !ok || len(w) < 5 || len(x) < 3 || path.Dir(w[4]) != "/sys/fs/cgroup" || seen[w[4]] {
-			continue
-		}
-		seen[w[4]] = true
-		m := CgroupMount{Dir: path.Base(w[4])}
-		switch x[0] {
-		case "cgroup2":
-			m.Path = own[""]
-		case "cgroup":
-			m.Options = cgroupOptions(x[2])
-			for _, o := range m.Options {
-				if p, ok := own[o]; ok {
-					m.Path = p
-				}
-			}
-		default:
-			continue
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
-// cgroupOptions keeps the options that choose a hierarchy.
-func cgroupOptions(super string) []string {
-	var out []string
-	for o := range strings.SplitSeq(super, ",") {
-		switch {
-		case o == "rw", o == "ro", o == "xattr", o == "clone_children", strings.HasPrefix(o, "release_agent"), strings.HasPrefix(o, "cpuset_"), o == "noprefix":
-		default:
-			out = append(out, o)
-		}
-	}
-	return out
-}
-
-// ownCgroups returns this process's cgroup by controller or "name=…"; version 2 is "".
-func ownCgroups() map[string]string {
-	out := make(map[string]string)
-	b, _ := os.ReadFile("/proc/self/cgroup")
-	for line := range strings.Lines(string(b)) {
-		w := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(w) == 3 {
-			for c := range strings.SplitSeq(w[1], ",") {
-				out[c] = w[2]
-			}
-		}
-	}
-	return out
+	return host.Mounts()
 }
