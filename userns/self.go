@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"hull/state"
 )
@@ -16,41 +17,36 @@ func Needed() bool { return os.Geteuid() != 0 }
 // the host.
 func Rootless() bool { return HostUID() != 0 }
 
+// ownMap is this process's uid_map, in words, three a line; it stays as it is
+// while the process lives. nil where /proc does not tell it.
+var ownMap = sync.OnceValue(func() []string {
+	b, err := state.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b))
+})
+
 // HostUID is who the calling process is outside its user namespace, as far as
 // the namespace above it tells; 0 for root of the host.
 func HostUID() int {
 	if uid := os.Geteuid(); uid != 0 {
 		return uid
 	}
-	outside, ok := outside("/proc/self/uid_map")
-	if !ok {
-		return 0
+	for w := ownMap(); len(w) >= 3; w = w[3:] {
+		if w[0] == "0" {
+			outside, err := strconv.Atoi(w[1])
+			if err != nil {
+				return 0
+			}
+			return outside
+		}
 	}
-	return outside
+	return 0
 }
 
 // Initial reports whether this process is in the host's own user namespace.
 func Initial() bool {
-	b, err := state.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return true
-	}
-	w := strings.Fields(string(b))
-	return len(w) == 3 && w[0] == "0" && w[1] == "0" && w[2] == "4294967295"
-}
-
-// outside reads what id 0 is in the namespace above.
-func outside(file string) (int, bool) {
-	b, err := state.ReadFile(file)
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(b)) {
-		w := strings.Fields(line)
-		if len(w) == 3 && w[0] == "0" {
-			n, err := strconv.Atoi(w[1])
-			return n, err == nil
-		}
-	}
-	return 0, false
+	w := ownMap()
+	return w == nil || len(w) == 3 && w[0] == "0" && w[1] == "0" && w[2] == "4294967295"
 }
