@@ -146,13 +146,13 @@ type statsRow struct{ engine.ContainerStats }
 
 func (r statsRow) ID() string        { return format.ShortID(r.ContainerID) }
 func (r statsRow) Container() string { return r.ContainerID }
-func (r statsRow) CPUPerc() string   { return percent(r.CPU) }
-func (r statsRow) AVGCPU() string    { return percent(r.AvgCPU) }
+func (r statsRow) CPUPerc() string   { return format.Percent(r.CPU) }
+func (r statsRow) AVGCPU() string    { return format.Percent(r.AvgCPU) }
 func (r statsRow) MemUsage() string  { return pair(r.ContainerStats.MemUsage, r.MemLimit) }
 func (r statsRow) MemUsageBytes() string {
 	return strconv.FormatUint(r.ContainerStats.MemUsage, 10) + "B / " + strconv.FormatUint(r.MemLimit, 10) + "B"
 }
-func (r statsRow) MemPerc() string { return percent(r.ContainerStats.MemPerc) }
+func (r statsRow) MemPerc() string { return format.Percent(r.ContainerStats.MemPerc) }
 func (r statsRow) Mem() string     { return r.MemPerc() }
 func (r statsRow) NetIO() string   { return pair(r.NetInput, r.NetOutput) }
 func (r statsRow) BlockIO() string { return pair(r.BlockInput, r.BlockOutput) }
@@ -161,7 +161,6 @@ func (r statsRow) PIDs() string    { return r.PIDS() }
 func (r statsRow) UpTime() string  { return r.ContainerStats.UpTime.Truncate(time.Microsecond).String() }
 func (r statsRow) Up() string      { return r.UpTime() }
 
-func percent(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) + "%" }
 func pair(a, b uint64) string {
 	return format.ShortSize(int64(a)) + " / " + format.ShortSize(int64(b))
 }

@@ -108,8 +108,7 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 	if host.V2() {
 		i.Host.CgroupVersion = "v2"
 	}
-	apparmor, _ := state.ReadFile("/sys/module/apparmor/parameters/enabled")
-	i.Host.Security = InfoSecurity{AppArmorEnabled: strings.HasPrefix(string(apparmor), "Y"), Capabilities: strings.Join(defaultCapabilities, ","),
+	i.Host.Security = InfoSecurity{AppArmorEnabled: appArmorEnabled(), Capabilities: strings.Join(defaultCapabilities, ","),
 		Rootless: e.o.Rootless, SeccompEnabled: true, SELinuxEnabled: fileExists("/sys/fs/selinux/enforce")}
 	return i, e.infoStore(ctx, i)
 }
