@@ -76,30 +76,18 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 		return s.engine, nil
 	}
 	g := &s.globals
-	if err := g.Check(); err != nil {
-		return nil, err
-	}
-	if g.Out != "" {
-		f, err := os.OpenFile(g.Out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-		if err != nil {
-			return nil, fmt.Errorf("open --out: %w", err)
-		}
-		s.stdout = f
-	}
-	if err := front.Enter(ctx); err != nil {
-		return nil, err
-	}
-	root, runRoot, err := front.Directories(g.Root, g.RunRoot)
+	place, err := g.Begin(ctx, s.stdout)
 	if err != nil {
 		return nil, err
 	}
+	s.stdout = place.Stdout
 	monitor, err := front.Libexec("hull-monitor")
 	if err != nil {
 		return nil, err
 	}
 	e, err := engine.Open(ctx, engine.Options{
 		LibexecDir: filepath.Dir(monitor),
-		Root:       root, RunRoot: runRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
+		Root:       place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
 		CgroupManager: g.CgroupManager,
 		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,

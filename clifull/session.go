@@ -54,34 +54,22 @@ func (s *session) warn(text string) {
 // store opens the images, as root of the user's namespace where needed.
 func (s *session) store(ctx context.Context) (*image.Store, error) {
 	g := &s.globals
-	if err := g.Check(); err != nil {
-		return nil, err
-	}
-	if g.Out != "" {
-		f, err := os.OpenFile(g.Out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-		if err != nil {
-			return nil, fmt.Errorf("open --out: %w", err)
-		}
-		s.stdout = f
-	}
-	if err := front.Enter(ctx); err != nil {
-		return nil, err
-	}
-	root, _, err := front.Directories(g.Root, g.RunRoot)
+	place, err := g.Begin(ctx, s.stdout)
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := blob.Open(root)
+	s.stdout = place.Stdout
+	blobs, err := blob.Open(place.Root)
 	if err != nil {
 		return nil, err
 	}
-	snaps, err := snapshot.Open(filepath.Join(root, "snapshots"), snapshot.Options{
+	snaps, err := snapshot.Open(filepath.Join(place.Root, "snapshots"), snapshot.Options{
 		Driver: g.StorageDriver, Rootless: front.InUserNamespace(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return image.Open(root, blobs, snaps)
+	return image.Open(place.Root, blobs, snaps)
 }
 
 // registryFlags are what the commands that reach registries have in common.

@@ -8,11 +8,11 @@ import (
 	"hull/userns"
 )
 
-// Enter makes this process root of the user's namespace, in which it begins
-// anew with the same arguments; for root it does nothing. A command calls it
+// enter makes this process root of the user's namespace, in which it begins
+// anew with the same arguments; for root it does nothing. Begin calls it
 // before it touches the store, and does nothing before it that must not
 // happen twice.
-func Enter(ctx context.Context) error {
+func enter(ctx context.Context) error {
 	if !userns.Needed() {
 		return nil
 	}

@@ -11,9 +11,9 @@ import (
 	"hull/userns"
 )
 
-// Directories returns the absolute paths of the store and of the run
+// directories returns the absolute paths of the store and of the run
 // directory: those of the flags --root and --runroot, or the defaults.
-func Directories(rootFlag, runRootFlag string) (root, runRoot string, err error) {
+func directories(rootFlag, runRootFlag string) (root, runRoot string, err error) {
 	if root, err = directory(rootFlag, Root); err != nil {
 		return "", "", err
 	}
