@@ -211,12 +211,8 @@ func (s *session) stats() *command.Command {
 			if err != nil {
 				return err
 			}
-			if o.latest {
-				id, err := e.Latest(ctx)
-				if err != nil {
-					return err
-				}
-				args = append(args, id)
+			if args, err = withLatest(ctx, e, o.latest, args); err != nil {
+				return err
 			}
 			if o.all && len(args) == 0 {
 				list, err := e.List(ctx, engine.ListOptions{All: true})

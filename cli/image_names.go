@@ -64,10 +64,7 @@ func (s *session) imageExists() *command.Command {
 				return err
 			}
 			ok, err := store.Exists(ctx, args[0])
-			if err == nil && !ok {
-				return &command.Exit{Code: command.CodeFailed}
-			}
-			return err
+			return exists(ok, err)
 		},
 	}
 }

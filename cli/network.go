@@ -190,10 +190,7 @@ func (s *session) networkExists() *command.Command {
 				return err
 			}
 			ok, err := m.Exists(ctx, args[0])
-			if err == nil && !ok {
-				return &command.Exit{Code: 1}
-			}
-			return err
+			return exists(ok, err)
 		},
 	}
 }

@@ -92,12 +92,8 @@ func (s *session) inspect() *command.Command {
 			if err != nil {
 				return err
 			}
-			if o.latest {
-				id, err := e.Latest(ctx)
-				if err != nil {
-					return err
-				}
-				args = append(args, id)
+			if args, err = withLatest(ctx, e, o.latest, args); err != nil {
+				return err
 			}
 			if len(args) == 0 {
 				return errors.New("no names or ids specified")
@@ -170,12 +166,8 @@ func (s *session) containerInspect() *command.Command {
 			if err != nil {
 				return err
 			}
-			if o.latest {
-				id, err := e.Latest(ctx)
-				if err != nil {
-					return err
-				}
-				args = append(args, id)
+			if args, err = withLatest(ctx, e, o.latest, args); err != nil {
+				return err
 			}
 			if len(args) == 0 {
 				return errors.New("no containers specified")
@@ -202,10 +194,7 @@ func (s *session) containerExists() *command.Command {
 				return err
 			}
 			ok, err := e.Exists(ctx, args[0])
-			if err == nil && !ok {
-				return &command.Exit{Code: 1}
-			}
-			return err
+			return exists(ok, err)
 		},
 	}
 }

@@ -153,3 +153,23 @@ func (s *session) act(ctx context.Context, x *selection, args []string, states [
 		return nil
 	})
 }
+
+// withLatest adds the container that was created last, when it is asked for.
+func withLatest(ctx context.Context, e *engine.Engine, latest bool, args []string) ([]string, error) {
+	if !latest {
+		return args, nil
+	}
+	id, err := e.Latest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(args, id), nil
+}
+
+// exists is the answer of the commands of that name: 0, or silently 1.
+func exists(ok bool, err error) error {
+	if err == nil && !ok {
+		return &command.Exit{Code: command.CodeFailed}
+	}
+	return err
+}

@@ -114,10 +114,7 @@ func (s *session) volumeExists() *command.Command {
 				return err
 			}
 			ok, err := e.VolumeExists(ctx, args[0])
-			if err == nil && !ok {
-				return &command.Exit{Code: 1}
-			}
-			return err
+			return exists(ok, err)
 		},
 	}
 }

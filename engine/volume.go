@@ -71,6 +71,24 @@ func (e *Engine) findVolume(name string) (*Volume, error) {
 	return e.loadVolume(found)
 }
 
+// openVolume is findVolume with the volume's lock held; the record is read
+// under the lock.
+func (e *Engine) openVolume(ctx context.Context, name string) (*Volume, *lock, error) {
+	v, err := e.findVolume(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := e.lock(ctx, "volume", v.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v, err = e.loadVolume(v.Name); err != nil {
+		l.Release()
+		return nil, nil, err
+	}
+	return v, l, nil
+}
+
 func (e *Engine) volumeNames() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(e.o.Root, "volumes"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -401,11 +419,7 @@ func (e *Engine) VolumeExport(ctx context.Context, name string, w io.Writer) err
 
 // VolumeImport unpacks a tar archive, compressed or not, into a volume.
 func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) error {
-	v, err := e.findVolume(name)
-	if err != nil {
-		return err
-	}
-	l, err := e.lock(ctx, "volume", v.Name)
+	v, l, err := e.openVolume(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -211,11 +211,7 @@ var volumeFlags = map[string]struct{ set, clear uintptr }{
 
 // VolumeMount mounts what a volume's driver mounts and returns its directory.
 func (e *Engine) VolumeMount(ctx context.Context, name string) (string, error) {
-	v, err := e.findVolume(name)
-	if err != nil {
-		return "", err
-	}
-	l, err := e.lock(ctx, "volume", v.Name)
+	v, l, err := e.openVolume(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -225,11 +221,7 @@ func (e *Engine) VolumeMount(ctx context.Context, name string) (string, error) {
 
 // VolumeUnmount is the opposite of VolumeMount; containers keep what they use.
 func (e *Engine) VolumeUnmount(ctx context.Context, name string) (string, error) {
-	v, err := e.findVolume(name)
-	if err != nil {
-		return "", err
-	}
-	l, err := e.lock(ctx, "volume", v.Name)
+	v, l, err := e.openVolume(ctx, name)
 	if err != nil {
 		return "", err
 	}
