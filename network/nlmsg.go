@@ -61,9 +61,6 @@ func (m *message) attrU32(kind uint16, v uint32) {
 func (m *message) attrBE32(kind uint16, v uint32) {
 	m.attr(kind, binary.BigEndian.AppendUint32(nil, v))
 }
-func (m *message) attrBE16(kind uint16, v uint16) {
-	m.attr(kind, binary.BigEndian.AppendUint16(nil, v))
-}
 func (m *message) attrString(kind uint16, s string) {
 	m.attr(kind, append([]byte(s), 0))
 }

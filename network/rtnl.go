@@ -201,39 +201,6 @@ func (r *routes) links() ([]link, error) {
 	return all, nil
 }
 
-// An address is one of an interface.
-type address struct {
-	index  int
-	prefix netip.Prefix // address and length, not masked
-	scope  byte
-}
-
-func (r *routes) addresses() ([]address, error) {
-	var all []address
-	err := r.dump(unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func(p reply) {
-		b := p.data
-		if p.kind != unix.RTM_NEWADDR || len(b) < unix.SizeofIfAddrmsg {
-			return
-		}
-		a := address{index: int(binary.NativeEndian.Uint32(b[4:])), scope: b[3]}
-		attrs(b[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
-			ip, ok := netip.AddrFromSlice(v)
-			// IFA_ADDRESS is the far end on a point-to-point link; IFA_LOCAL,
-			// where there is one, comes after it and is the address itself.
-			if ok && (kind == unix.IFA_LOCAL || kind == unix.IFA_ADDRESS && !a.prefix.IsValid()) {
-				a.prefix = netip.PrefixFrom(ip, int(b[1]))
-			}
-		})
-		if a.prefix.IsValid() {
-			all = append(all, a)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
-	return all, nil
-}
-
 // destinations lists the prefixes of the main routing tables, default routes
 // left out.
 func (r *routes) destinations() ([]netip.Prefix, error) {
