@@ -95,11 +95,18 @@ func (g *Group) each(f func(dir string) error) error {
 	return errors.Join(errs...)
 }
 
-// Procs are the cgroup.procs files that a process writes "0" to, to be in the group.
+// Procs are the files that a process of one thread writes "0" to, to be in the
+// group. In version 1 that is tasks: a thread that moves itself does not wait
+// for the lock that cgroup.procs takes against forks on the whole machine,
+// which costs an RCU grace period, several milliseconds.
 func (g *Group) Procs() []string {
 	var out []string
 	g.each(func(dir string) error {
-		out = append(out, dir+"/cgroup.procs")
+		if dir == g.dirs[""] {
+			out = append(out, dir+"/cgroup.procs")
+			return nil
+		}
+		out = append(out, dir+"/tasks")
 		return nil
 	})
 	return out

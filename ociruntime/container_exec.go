@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,11 +163,11 @@ func subgroups(procs, wanted []string) ([]string, error) {
 			})) {
 				continue
 			}
-			dir := strings.TrimSuffix(f, "cgroup.procs") + strings.Trim(sub, "/")
+			dir := filepath.Join(filepath.Dir(f), sub)
 			if _, err := os.Stat(dir); err != nil {
 				return nil, fmt.Errorf("enter cgroup %s: %w", sub, err)
 			}
-			procs[i] = dir + "/cgroup.procs"
+			procs[i] = filepath.Join(dir, filepath.Base(f))
 			found++
 		}
 		if some && found == 0 {

@@ -24,7 +24,7 @@ type CompileOptions struct {
 	// RootfsTarget is an existing directory of the host that the root is
 	// attached to, inside the container's mount namespace only. Empty takes root.path.
 	RootfsTarget string
-	// CgroupProcs are cgroup.procs files that the process is written to.
+	// CgroupProcs are cgroup.procs or tasks files that the process writes itself to.
 	CgroupProcs []string
 	// Cgroup is the directory of a cgroup of version 2 to be born in.
 	Cgroup *os.File
