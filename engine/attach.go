@@ -87,6 +87,7 @@ func (e *Engine) watching(c *CreateOptions, detached bool, st Streams) startOpti
 	if detached {
 		return o
 	}
+	o.console = consoleSize(st.Console)
 	o.attach, o.flags = true, monitor.FlagOutput|monitor.FlagLossless
 	if c.watchedByOne() {
 		o.flags |= monitor.FlagCleaner

@@ -31,15 +31,16 @@ type specFacts struct {
 	// Namespaces to join: kind → path.
 	Join map[specs.LinuxNamespaceType]string
 	// Cgroup is the container's path in each hierarchy, "" for none.
-	Cgroup     string
-	CgroupV2   bool
-	Limits     map[string]specs.POSIXRlimit // the engine's own, by RLIMIT_ name
-	Privileged bool                         // may raise hard limits
-	Rootless   bool
-	Seccomp    *specs.LinuxSeccomp
-	AppArmor   string // profile, "" none
-	Terminal   string // TERM of the engine
-	Hooks      *specs.Hooks
+	Cgroup      string
+	CgroupV2    bool
+	Limits      map[string]specs.POSIXRlimit // the engine's own, by RLIMIT_ name
+	Privileged  bool                         // may raise hard limits
+	Rootless    bool
+	Seccomp     *specs.LinuxSeccomp
+	AppArmor    string     // profile, "" none
+	Terminal    string     // TERM of the engine
+	ConsoleSize *specs.Box // of the terminal that watches; nil is not known
+	Hooks       *specs.Hooks
 	// RootPath and RootReadonly: what the runtime-spec calls root.
 	RootPath string
 }
@@ -167,6 +168,7 @@ func (b *specBuilder) process() error {
 	u := b.r.User
 	p := &specs.Process{
 		Terminal:    b.o.Terminal,
+		ConsoleSize: b.f.ConsoleSize,
 		User:        specs.User{UID: u.UID, GID: u.GID, AdditionalGids: u.Groups, Umask: &umask},
 		Args:        args,
 		Env:         environment(b.r, b.f, b.s.Hostname),

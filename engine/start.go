@@ -29,6 +29,8 @@ type startOptions struct {
 	flags  monitor.Flags
 	// stdio are the program's own streams, for the log driver passthrough.
 	stdio [3]*os.File
+	// console is the size of the terminal that watches; nil is not known.
+	console *oci.Box
 	// lock is the container's: a monitor that was told to start holds it until
 	// it has, so that nobody takes a start that goes on for one that was cut off.
 	lock *lock
@@ -278,6 +280,7 @@ func (t *starting) describe(ctx context.Context) error {
 	if t.root, err = t.e.rootMounts(t.r); err != nil {
 		return err
 	}
+	t.facts.ConsoleSize = t.o.console
 	t.spec, err = newSpec(t.r, t.facts)
 	return err
 }

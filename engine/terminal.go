@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"hull/oci"
 )
 
 // attachTerminal makes the user's terminal raw, so that every key is the
@@ -23,8 +25,8 @@ func attachTerminal(console *os.File, resize func(rows, cols uint16)) (stop func
 		return nil, fmt.Errorf("set terminal: %w", err)
 	}
 	size := func() {
-		if w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil && w.Row > 0 && w.Col > 0 {
-			resize(w.Row, w.Col)
+		if w := consoleSize(console); w != nil {
+			resize(uint16(w.Height), uint16(w.Width))
 		}
 	}
 	size()
@@ -40,4 +42,16 @@ func attachTerminal(console *os.File, resize func(rows, cols uint16)) (stop func
 		close(ch)
 		term.Restore(fd, old)
 	}, nil
+}
+
+// consoleSize is nil for no terminal, or one that does not say.
+func consoleSize(console *os.File) *oci.Box {
+	if console == nil {
+		return nil
+	}
+	w, err := unix.IoctlGetWinsize(int(console.Fd()), unix.TIOCGWINSZ)
+	if err != nil || w.Row == 0 || w.Col == 0 {
+		return nil
+	}
+	return &oci.Box{Height: uint(w.Row), Width: uint(w.Col)}
 }
