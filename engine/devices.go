@@ -27,9 +27,35 @@ func blockNumber(file string) (major, minor int64, err error) {
 
 // devices are those of --device and, for a privileged container, all of the
 // host's, with the cgroup rules that allow them.
-func (e *Engine) devices(r *record) ([]oci.LinuxDevice, []oci.LinuxDeviceCgroup, error) {
+//
+// Only the host's root makes nodes. A user's container has the host's own
+// mounted, which the runtime does with those that keep their path: the others
+// are mounts.
+func (e *Engine) devices(r *record, f *specFacts) error {
+	devices, rules, err := e.listDevices(r)
+	if err != nil {
+		return err
+	}
+	f.DeviceRules = rules
+	for _, d := range devices {
+		if d.host != d.Path && (e.o.Rootless || r.ownUserNS()) {
+			f.DeviceMounts = append(f.DeviceMounts, oci.Mount{Destination: d.Path, Type: "bind", Source: d.host, Options: []string{"bind", "rprivate", "nosuid", "noexec"}})
+			continue
+		}
+		f.Devices = append(f.Devices, d.LinuxDevice)
+	}
+	return nil
+}
+
+// A device of a container, and its path on the host.
+type device struct {
+	oci.LinuxDevice
+	host string
+}
+
+func (e *Engine) listDevices(r *record) ([]device, []oci.LinuxDeviceCgroup, error) {
 	o := &r.Options
-	var devices []oci.LinuxDevice
+	var devices []device
 	var rules []oci.LinuxDeviceCgroup
 	add := func(host, container, access string) error {
 		d, err := hostDevice(host)
@@ -37,7 +63,7 @@ func (e *Engine) devices(r *record) ([]oci.LinuxDevice, []oci.LinuxDeviceCgroup,
 			return err
 		}
 		d.Path = container
-		devices = append(devices, d)
+		devices = append(devices, device{d, host})
 		major, minor := d.Major, d.Minor
 		rules = append(rules, oci.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &major, Minor: &minor, Access: access})
 		return nil

@@ -51,7 +51,7 @@ func (e *Engine) baseFacts(r *record) (specFacts, error) {
 	f.CgroupV2 = cgroupV2()
 	f.Limits, f.Privileged = ownLimits()
 	var err error
-	if f.Devices, f.DeviceRules, err = e.devices(r); err != nil {
+	if err = e.devices(r, &f); err != nil {
 		return f, err
 	}
 	for _, opt := range o.SecurityOpt {

@@ -26,8 +26,10 @@ type specFacts struct {
 	// SecretEnv are the variables of --secret type=env. They are in no record.
 	SecretEnv []string
 	// Devices of --device, and all of the host's for --privileged.
-	Devices     []specs.LinuxDevice
-	DeviceRules []specs.LinuxDeviceCgroup
+	Devices []specs.LinuxDevice
+	// DeviceMounts are devices of the host at another path.
+	DeviceMounts []specs.Mount
+	DeviceRules  []specs.LinuxDeviceCgroup
 	// Namespaces to join: kind → path.
 	Join map[specs.LinuxNamespaceType]string
 	// Cgroup is the container's path in each hierarchy, "" for none.

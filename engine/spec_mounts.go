@@ -30,6 +30,7 @@ func (b *specBuilder) mounts() error {
 	for _, m := range b.f.Mounts {
 		all = slices.DeleteFunc(all, func(old specs.Mount) bool { return old.Destination == m.Destination })
 	}
+	all = append(all, b.f.DeviceMounts...)
 	all = append(all, b.f.Mounts...)
 	sortMounts(all)
 	b.s.Mounts = all
