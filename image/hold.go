@@ -95,7 +95,7 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	return done, err
 }
 
-// collect removes what no record refers to: of only, or of everything when
+// collect removes what no record and no build step refers to: of only, or of everything when
 // only is nil.
 func (s *Store) collect(ctx context.Context, only *content) (Collected, error) {
 	var done Collected
@@ -112,6 +112,13 @@ func (s *Store) collect(ctx context.Context, only *content) (Collected, error) {
 	live := newContent()
 	for _, r := range records {
 		live.add(r)
+	}
+	steps, err := s.Steps()
+	if err != nil {
+		return done, err
+	}
+	for _, st := range steps {
+		live.addStep(st)
 	}
 	if only == nil {
 		if only, err = s.everything(); err != nil {

@@ -17,10 +17,22 @@ import (
 	"hull/inroot"
 )
 
+// PackOptions for WriteChangesWith.
+type PackOptions struct {
+	// Time, when not nil, says which modification time a file of another is
+	// packed with.
+	Time func(time.Time) time.Time
+}
+
 // WriteChanges writes changes as an uncompressed layer: files of the tree that
 // root is open on, whiteouts for what was deleted. The same tree gives the same bytes.
 func WriteChanges(ctx context.Context, w io.Writer, root *os.File, changes []Change) error {
-	p := packer{root: root, t: tar.NewWriter(w), links: make(map[inode]string)}
+	return WriteChangesWith(ctx, w, root, changes, PackOptions{})
+}
+
+// WriteChangesWith is WriteChanges with options.
+func WriteChangesWith(ctx context.Context, w io.Writer, root *os.File, changes []Change, o PackOptions) error {
+	p := packer{root: root, t: tar.NewWriter(w), links: make(map[inode]string), o: o}
 	for _, c := range changes {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -56,6 +68,7 @@ type packer struct {
 	root  *os.File
 	t     *tar.Writer
 	links map[inode]string // the first name of a file with several
+	o     PackOptions
 }
 
 func (p *packer) whiteout(name string) error {
@@ -82,6 +95,9 @@ func (p *packer) file(name string) error {
 	}
 	h := &tar.Header{Name: strings.TrimPrefix(name, "/"), Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
 		ModTime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec), Format: tar.FormatPAX}
+	if p.o.Time != nil {
+		h.ModTime = p.o.Time(h.ModTime)
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"

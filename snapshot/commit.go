@@ -1,0 +1,119 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"hull/inroot"
+	"hull/layer"
+	"hull/oci"
+	"hull/state"
+)
+
+// CommitActive makes the layer chain of what an active snapshot changed above
+// its parent, without a copy: its upper directory becomes the layer's. No
+// process may write to it any more. What is left of the snapshot is removed by
+// Remove. A layer that exists already is no error. As after Draft.Commit, it
+// is on disk after the next Sync.
+func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest) error {
+	fail := func(err error) error { return fmt.Errorf("commit snapshot %s: %w", name, err) }
+	if !validName(name) {
+		return fail(fs.ErrNotExist)
+	}
+	if err := chain.Validate(); err != nil {
+		return fail(err)
+	}
+	l, err := s.lock(ctx, false)
+	if err != nil {
+		return fail(err)
+	}
+	defer l.Release()
+	if s.Exists(chain) {
+		return nil
+	}
+	active := s.activeDir(name)
+	parent, err := state.ReadFile(filepath.Join(active, "parent"))
+	if err != nil {
+		return fail(err)
+	}
+	lower := short(chain)
+	if len(parent) > 0 {
+		below, err := s.lower(oci.Digest(parent))
+		if err != nil {
+			return fail(fmt.Errorf("parent %s: %w", parent, err))
+		}
+		lower += ":" + below
+	}
+	dir, err := s.temp()
+	if err != nil {
+		return fail(err)
+	}
+	for _, f := range []struct{ name, text string }{{"chain", string(chain)}, {"lower", lower}, {"parent", string(parent)}} {
+		if err := state.WriteFile(dir, f.name, []byte(f.text), 0o600, false); err != nil {
+			removeTree(dir)
+			return fail(err)
+		}
+	}
+	if err := os.Rename(filepath.Join(active, "u"), filepath.Join(dir, "d")); err != nil {
+		removeTree(dir)
+		return fail(err)
+	}
+	if err := os.Rename(dir, s.layerDir(chain)); err != nil {
+		removeTree(dir)
+		if s.Exists(chain) { // another was quicker
+			return nil
+		}
+		return fail(err)
+	}
+	return nil
+}
+
+// Upper opens what an active snapshot changed: its own files only, deletions
+// as overlay marks them.
+func (s *Store) Upper(name string) (*os.File, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("open snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
+	}
+	f, err := os.Open(filepath.Join(s.activeDir(name), "u"))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// Revert takes changes of an active snapshot back, which must be a file or
+// directory each that is Added, or a directory that is Modified and in which
+// nothing else is changed. The order is that of Changes.
+func (s *Store) Revert(name string, changes []layer.Change) error {
+	upper, err := s.Upper(name)
+	if err != nil {
+		return err
+	}
+	defer upper.Close()
+	for i := len(changes) - 1; i >= 0; i-- {
+		if err := revert(upper, changes[i].Path); err != nil {
+			return fmt.Errorf("revert %s of snapshot %s: %w", changes[i].Path, name, err)
+		}
+	}
+	return nil
+}
+
+func revert(upper *os.File, path string) error {
+	dir, err := inroot.Open(upper, filepath.Dir(path), os.O_RDONLY, 0)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	defer dir.Close()
+	err = inroot.RemoveAll(dir, filepath.Base(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
