@@ -30,6 +30,11 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (string, error) {
 // create is Create; the container's lock is held when it returns. starting
 // says that a start follows at once.
 func (e *Engine) create(ctx context.Context, o CreateOptions, starting bool) (*record, *lock, error) {
+	return e.createOf(ctx, o, starting, func(r *record) error { return e.findImage(ctx, r) })
+}
+
+// createOf is create of what base fills into the record.
+func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, base func(*record) error) (*record, *lock, error) {
 	if err := o.validate(); err != nil {
 		return nil, nil, err
 	}
@@ -48,7 +53,7 @@ func (e *Engine) create(ctx context.Context, o CreateOptions, starting bool) (*r
 			return nil, nil, fmt.Errorf("replace container %s: %w", o.Name, err)
 		}
 	}
-	if err := e.findImage(ctx, r); err != nil {
+	if err := base(r); err != nil {
 		return nil, nil, err
 	}
 	if _, err := commandLine(r); err != nil {

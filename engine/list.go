@@ -30,7 +30,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]PsEntry, error) {
 	byState := len(o.Filters["status"]) > 0 || len(o.Filters["exited"]) > 0
 	var out []PsEntry
 	for _, r := range all {
-		if r.Incomplete {
+		if r.Incomplete || r.Step {
 			continue
 		}
 		s, err := e.state(r)

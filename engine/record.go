@@ -46,7 +46,11 @@ type record struct {
 	// Incomplete marks a container that is being created, or whose creator
 	// was killed.
 	Incomplete bool `json:",omitempty"`
+	// Step marks a step of a build: no list shows it.
+	Step bool `json:",omitempty"`
 
+	// step is what RunStep was told.
+	step *StepOptions
 	// dir is where the record lies; transient says that it is below RUN.
 	dir       string
 	transient bool

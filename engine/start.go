@@ -277,6 +277,9 @@ func (t *starting) describe(ctx context.Context) error {
 	if t.facts.SecretEnv, err = secretEnv(t.r); err != nil {
 		return err
 	}
+	if t.r.step != nil {
+		t.facts.SecretEnv = append(t.facts.SecretEnv, t.r.step.SecretEnv...)
+	}
 	if t.root, err = t.e.rootMounts(t.r); err != nil {
 		return err
 	}

@@ -222,3 +222,21 @@ func (u *upperWalk) opaque(dir string) (bool, error) {
 	n, err := unix.Fgetxattr(int(d.Fd()), u.attr, b[:])
 	return err == nil && n == 1 && (b[0] == 'y' || b[0] == 'x'), nil
 }
+
+// SameDirectory says whether path is a directory of both trees, with the same
+// mode and owner.
+func SameDirectory(a, b *os.File, path string) bool {
+	var st [2]unix.Stat_t
+	for i, root := range []*os.File{a, b} {
+		f, err := inroot.Open(root, path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return false
+		}
+		err = unix.Fstat(int(f.Fd()), &st[i])
+		f.Close()
+		if err != nil || st[i].Mode&unix.S_IFMT != unix.S_IFDIR {
+			return false
+		}
+	}
+	return same(st[0], st[1])
+}
