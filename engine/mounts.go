@@ -358,5 +358,13 @@ func (e *Engine) rootMounts(r *record) ([]oci.Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snaps.Mounts(r.ID)
+	mounts, err := snaps.Mounts(r.ID)
+	if errors.Is(err, fs.ErrNotExist) && r.Chain != "" {
+		// A layer below is missing, or a power cut may have damaged it: it is
+		// made again of the image's blobs, if those are here.
+		if rerr := e.restoreLayers(context.Background(), r.ImageID); rerr == nil {
+			return snaps.Mounts(r.ID)
+		}
+	}
+	return mounts, err
 }

@@ -163,6 +163,51 @@ func checkTree(t *testing.T, s *Store, img Image) {
 	}
 }
 
+// A layer that a power cut may have damaged is made again of its blob; when
+// that is gone too, the error says how to get it.
+func TestLayerOfAnotherBoot(t *testing.T) {
+	ctx := context.Background()
+	root := t.TempDir()
+	s := newRootStore(t, root, "overlay")
+	manifest, config, blobs := pulled(t, threeLayers(t)...)
+	if err := bring(s, manifest, config, blobs, ref(t, "localhost/p:1")); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Resolve(ctx, "p:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, "snapshots/l", img.TopLayer().Hex()[:16])
+	cut := func() {
+		if err := os.Truncate(filepath.Join(dir, "d/c"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("another-boot 1-1", filepath.Join(dir, "unsynced")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Readlink(filepath.Join(dir, "unsynced")); err == nil {
+		t.Error("a published image has a layer that is not synced")
+	}
+	cut()
+	if err := s.EnsureLayers(ctx, img); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "d/c")); err != nil || string(text) != "c" {
+		t.Errorf("c = %q, %v", text, err)
+	}
+	checkTree(t, s, img)
+	cut()
+	if err := s.Blobs().Remove(img.Layers[2].Blob.Digest); err != nil {
+		t.Fatal(err)
+	}
+	err = s.EnsureLayers(ctx, img)
+	var h interface{ Hint() string }
+	if !errors.Is(err, ErrDamaged) || !errors.As(err, &h) || h.Hint() == "" {
+		t.Errorf("EnsureLayers without the blob = %v, want ErrDamaged with a hint", err)
+	}
+}
+
 // REG-02: a layer that is not the config's, under its right blob digest.
 func TestREG02WrongDiffID(t *testing.T) {
 	ctx := context.Background()

@@ -205,7 +205,7 @@ func (s *Store) EnsureLayers(ctx context.Context, img Image) error {
 		config, err = s.blobs.Read(img.ID)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("unpack image %s: %w: %w", img.ID.Hex(), ErrDamaged, err)
+		return pullAgain(fmt.Errorf("unpack image %s: %w: %w", img.ID.Hex(), ErrDamaged, err))
 	}
 	if err != nil {
 		return fmt.Errorf("unpack image %s: %w", img.ID.Hex(), err)
@@ -216,7 +216,7 @@ func (s *Store) EnsureLayers(ctx context.Context, img Image) error {
 	}
 	defer a.Close()
 	if missing := a.Missing(); len(missing) > 0 {
-		return fmt.Errorf("unpack image %s: its layer %s is not in the store: %w", img.ID.Hex(), a.Descriptor(missing[0]).Digest, ErrDamaged)
+		return pullAgain(fmt.Errorf("unpack image %s: its layer %s is not in the store: %w", img.ID.Hex(), a.Descriptor(missing[0]).Digest, ErrDamaged))
 	}
 	a.wg.Wait()
 	if err := a.failure(); err != nil {
@@ -224,6 +224,9 @@ func (s *Store) EnsureLayers(ctx context.Context, img Image) error {
 	}
 	return s.sync(true)
 }
+
+// pullAgain is the hint for an image that cannot be mended from what is here.
+func pullAgain(err error) error { return &hintError{err, "pull or load the image again"} }
 
 // complete reports whether all layers of the image are unpacked. A layer that
 // is there stands on those below it.

@@ -129,6 +129,10 @@ func (s *Store) Mounts(name string) ([]oci.Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s: %w", name, err)
 	}
+	if top := topOf(string(lower)); top != "" && s.isStale(top) {
+		chain, _ := state.ReadFile(filepath.Join(s.dir, "l", top, "chain"))
+		return nil, fmt.Errorf("mount snapshot %s: %w", name, &staleError{oci.Digest(chain)})
+	}
 	return s.mounts(dir, string(lower), string(options)), nil
 }
 

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"hull/inroot"
-	"hull/layer"
 	"hull/oci"
 	"hull/state"
 )
@@ -31,6 +28,8 @@ type Options struct {
 	Rootless bool
 	// MountOptions are added to the mounts of containers (storage-opt mountopt=).
 	MountOptions []string
+	// BootID names the time since the last boot; "" is what the kernel says.
+	BootID string
 }
 
 // A Store keeps committed snapshots, named by chain ID, and active ones, named by whoever prepared them
@@ -38,6 +37,9 @@ type Options struct {
 type Store struct {
 	dir string
 	o   Options
+
+	mu       sync.Mutex
+	unsynced map[string]string // marks of layers seen or made, by directory; guarded by mu
 }
 
 // Open opens the store in dir. It makes nothing until something is stored.
@@ -60,13 +62,7 @@ func (s *Store) layerDir(chain oci.Digest) string { return filepath.Join(s.dir, 
 func (s *Store) activeDir(name string) string     { return filepath.Join(s.dir, "a", name) }
 
 // Exists reports whether the layer of that chain ID is there whole.
-func (s *Store) Exists(chain oci.Digest) bool {
-	if chain.Validate() != nil {
-		return false
-	}
-	text, err := state.ReadFile(filepath.Join(s.layerDir(chain), "chain"))
-	return err == nil && string(text) == string(chain)
-}
+func (s *Store) Exists(chain oci.Digest) bool { return s.look(chain) == whole }
 
 // validName accepts what containers are named by: it becomes a directory.
 func validName(name string) bool {
@@ -107,128 +103,6 @@ func (s *Store) lock(ctx context.Context, exclusive bool) (*state.Lock, error) {
 	return state.AcquireShared(ctx, filepath.Join(s.dir, "lock"))
 }
 
-// A Draft is a layer that is being unpacked. It has no name before Commit.
-type Draft struct {
-	s      *Store
-	parent oci.Digest
-	dir    string
-	done   bool
-}
-
-// untouched is the mode of a draft's root until a layer says another.
-const untouched = 0o1500
-
-// NewDraft begins a layer above parent ("" for the lowest). With a driver that is not Parallel, parent must exist.
-func (s *Store) NewDraft(ctx context.Context, parent oci.Digest) (*Draft, error) {
-	dir, err := s.temp()
-	if err != nil {
-		return nil, fmt.Errorf("begin layer: %w", err)
-	}
-	d := &Draft{s: s, parent: parent, dir: dir}
-	err = os.Mkdir(filepath.Join(dir, "d"), 0o700)
-	if err == nil {
-		err = unix.Chmod(filepath.Join(dir, "d"), untouched)
-	}
-	if err != nil {
-		d.Abort()
-		return nil, fmt.Errorf("begin layer: %w", err)
-	}
-	return d, nil
-}
-
-func (s *Store) whiteouts() layer.Whiteouts {
-	if s.o.Rootless {
-		return layer.OverlayUser
-	}
-	return layer.Overlay
-}
-
-// Unpack applies the uncompressed tar r (layer.Apply with the driver's own kind of whiteouts).
-func (d *Draft) Unpack(ctx context.Context, r io.Reader) error {
-	root, err := os.Open(filepath.Join(d.dir, "d"))
-	if err != nil {
-		return fmt.Errorf("unpack layer: %w", err)
-	}
-	defer root.Close()
-	return layer.Apply(ctx, root, r, layer.ApplyOptions{Whiteouts: d.s.whiteouts()})
-}
-
-// Commit gives the draft its chain ID; its parent must exist by now. One that exists already is no error.
-// It is on disk after the next Sync.
-func (d *Draft) Commit(chain oci.Digest) error {
-	if err := chain.Validate(); err != nil {
-		return fmt.Errorf("commit layer: %w", err)
-	}
-	l, err := d.s.lock(context.Background(), false)
-	if err != nil {
-		return fmt.Errorf("commit layer %s: %w", chain, err)
-	}
-	defer l.Release()
-	if d.s.Exists(chain) {
-		return d.Abort()
-	}
-	lower := short(chain)
-	root := filepath.Join(d.dir, "d")
-	above := ""
-	if d.parent != "" {
-		below, err := d.s.lower(d.parent)
-		if err != nil {
-			return fmt.Errorf("commit layer %s: parent %s: %w", chain, d.parent, err)
-		}
-		lower += ":" + below
-		above = filepath.Join(d.s.layerDir(d.parent), "d")
-	}
-	if err := inheritRoot(root, above); err != nil {
-		return fmt.Errorf("commit layer %s: %w", chain, err)
-	}
-	for name, text := range map[string]string{"chain": string(chain), "lower": lower, "parent": string(d.parent)} {
-		if err := state.WriteFile(d.dir, name, []byte(text), 0o600, false); err != nil {
-			return fmt.Errorf("commit layer %s: %w", chain, err)
-		}
-	}
-	if err := os.Rename(d.dir, d.s.layerDir(chain)); err != nil {
-		if d.s.Exists(chain) { // another was quicker
-			return d.Abort()
-		}
-		return fmt.Errorf("commit layer %s: %w", chain, err)
-	}
-	d.done = true
-	return nil
-}
-
-// inheritRoot gives a root that its layer did not mention the owner and mode
-// of the one below: the merged tree shows the topmost.
-func inheritRoot(root, below string) error {
-	var st unix.Stat_t
-	if err := unix.Stat(root, &st); err != nil {
-		return err
-	}
-	if st.Mode&0o7777 != untouched {
-		return nil
-	}
-	mode := uint32(0o755)
-	if below != "" {
-		var b unix.Stat_t
-		if err := unix.Stat(below, &b); err != nil {
-			return err
-		}
-		mode = b.Mode & 0o7777
-		if err := unix.Chown(root, int(b.Uid), int(b.Gid)); err != nil {
-			return err
-		}
-	}
-	return unix.Chmod(root, mode)
-}
-
-// Abort removes the draft; after Commit it does nothing.
-func (d *Draft) Abort() error {
-	if d.done {
-		return nil
-	}
-	d.done = true
-	return removeTree(d.dir)
-}
-
 func removeTree(dir string) error {
 	parent, err := os.Open(filepath.Dir(dir))
 	if err != nil {
@@ -244,24 +118,11 @@ func removeTree(dir string) error {
 
 // lower is the list of a layer and what is below it, the top first.
 func (s *Store) lower(chain oci.Digest) (string, error) {
-	if !s.Exists(chain) {
-		return "", fs.ErrNotExist
+	if s.look(chain) != whole {
+		return "", s.missing(chain)
 	}
 	text, err := state.ReadFile(filepath.Join(s.layerDir(chain), "lower"))
 	return string(text), err
-}
-
-// Sync waits until the disk has every committed layer.
-func (s *Store) Sync() error {
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync snapshots: %w", err)
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync snapshots: %w", err)
-	}
-	return nil
 }
 
 // An Info describes one snapshot in List.
@@ -353,7 +214,8 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return removeTree(dir)
 }
 
-// Collect removes drafts and half-removed snapshots whose owner is dead.
+// Collect removes drafts and half-removed snapshots whose owner is dead, and
+// layers that a power cut may have damaged.
 func (s *Store) Collect(ctx context.Context) error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "t"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -362,7 +224,7 @@ func (s *Store) Collect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collect snapshots: %w", err)
 	}
-	var errs []error
+	errs := []error{s.collectStale(ctx)}
 	for _, e := range entries {
 		w := strings.Split(e.Name(), "-")
 		if len(w) != 3 {

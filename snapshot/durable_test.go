@@ -1,0 +1,185 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"hull/oci"
+)
+
+// open opens a store in dir in the given boot.
+func open(t testing.TB, dir, boot string) *Store {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	s, err := Open(dir, Options{BootID: boot})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// layerOf is a tar of files with their texts.
+func layerOf(t testing.TB, files ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := 0; i+1 < len(files); i += 2 {
+		if err := w.WriteHeader(&tar.Header{Name: files[i], Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[i+1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(files[i+1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// addLayer commits a layer of one file above parent.
+func addLayer(t testing.TB, s *Store, parent oci.Digest, files ...string) oci.Digest {
+	t.Helper()
+	tarball := layerOf(t, files...)
+	chain := oci.FromBytes(append([]byte(parent), tarball...))
+	d, err := s.NewDraft(context.Background(), parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort()
+	if err := d.Unpack(context.Background(), bytes.NewReader(tarball)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Commit(chain); err != nil {
+		t.Fatal(err)
+	}
+	return chain
+}
+
+// A layer that was not synced is whole while its boot lasts, for every process,
+// and gone after it.
+func TestUnsyncedLayer(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	first := open(t, dir, "boot-1")
+	base := addLayer(t, first, "", "a", "a")
+	if err := first.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	top := addLayer(t, first, base, "b", "b")
+	if _, err := open(t, dir, "boot-1").Prepare(ctx, "c1", top, PrepareOptions{}); err != nil {
+		t.Fatalf("in the same boot: %v", err)
+	}
+
+	second := open(t, dir, "boot-2")
+	if !second.Exists(base) {
+		t.Error("the synced layer is gone")
+	}
+	if second.Exists(top) {
+		t.Error("the layer that was not synced is taken for whole")
+	}
+	_, err := second.Prepare(ctx, "c2", top, PrepareOptions{})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Prepare above it = %v, want one of fs.ErrNotExist", err)
+	}
+	var h interface{ Hint() string }
+	if !errors.As(err, &h) || h.Hint() == "" {
+		t.Errorf("no hint with %v", err)
+	}
+	if _, err := second.Mounts("c1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Mounts of a snapshot above it = %v, want one of fs.ErrNotExist", err)
+	}
+	// What the power cut did to it must not be seen after it is made again.
+	if err := os.Truncate(filepath.Join(second.layerDir(top), "d/b"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if again := addLayer(t, second, base, "b", "b"); again != top || !second.Exists(top) {
+		t.Fatal("the layer cannot be made again")
+	}
+	if text, err := os.ReadFile(filepath.Join(second.layerDir(top), "d/b")); err != nil || string(text) != "b" {
+		t.Errorf("b = %q, %v", text, err)
+	}
+	if _, err := second.Mounts("c1"); err != nil {
+		t.Errorf("Mounts above the new layer: %v", err)
+	}
+	if err := second.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if !open(t, dir, "boot-3").Exists(top) {
+		t.Error("the layer is gone although it was synced")
+	}
+}
+
+// Sync answers for every layer that this process uses, whoever made it, and for
+// no other.
+func TestSyncMarks(t *testing.T) {
+	dir := t.TempDir()
+	maker, user := open(t, dir, "boot-1"), open(t, dir, "boot-1")
+	used := addLayer(t, maker, "", "a", "a")
+	above := addLayer(t, maker, used, "b", "b")
+	other := addLayer(t, maker, "", "c", "c")
+	if !user.Exists(above) || !user.Exists(used) {
+		t.Fatal("the layers are not there")
+	}
+	if err := user.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	later := open(t, dir, "boot-2")
+	for chain, want := range map[oci.Digest]bool{used: true, above: true, other: false} {
+		if later.Exists(chain) != want {
+			t.Errorf("after the power cut: %t, want %t", !want, want)
+		}
+	}
+}
+
+// A mark is taken by the Sync that began after it was made, not by one for an
+// earlier layer of the same name.
+func TestSyncOfAnOldMark(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir, "boot-1")
+	chain := addLayer(t, s, "", "a", "a")
+	old := map[string]string{short(chain): s.unsynced[short(chain)]}
+	if err := s.RemoveLayer(ctx, chain); err != nil {
+		t.Fatal(err)
+	}
+	addLayer(t, s, "", "a", "a")
+	if err := s.unmark(old); err != nil {
+		t.Fatal(err)
+	}
+	if open(t, dir, "boot-2").Exists(chain) {
+		t.Error("the new layer lost its mark to the old one's sync")
+	}
+}
+
+func TestCollectStale(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "boot-1")
+	base := addLayer(t, s, "", "a", "a")
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	top := addLayer(t, s, base, "b", "b")
+	if err := s.Collect(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Exists(top) {
+		t.Fatal("a layer of this boot was collected")
+	}
+	later := open(t, dir, "boot-2")
+	if err := later.Collect(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, "l"))
+	if err != nil || len(entries) != 1 || entries[0].Name() != short(base) {
+		t.Errorf("l holds %v, %v, want only the synced layer", entries, err)
+	}
+}
