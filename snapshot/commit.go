@@ -27,11 +27,6 @@ func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest)
 	if err := chain.Validate(); err != nil {
 		return fail(err)
 	}
-	l, err := s.lock(ctx, false)
-	if err != nil {
-		return fail(err)
-	}
-	defer l.Release()
 	if s.Exists(chain) {
 		return nil
 	}
@@ -40,36 +35,19 @@ func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest)
 	if err != nil {
 		return fail(err)
 	}
-	lower := short(chain)
-	if len(parent) > 0 {
-		below, err := s.lower(oci.Digest(parent))
-		if err != nil {
-			return fail(fmt.Errorf("parent %s: %w", parent, err))
-		}
-		lower += ":" + below
-	}
 	dir, err := s.temp()
 	if err != nil {
 		return fail(err)
 	}
-	for _, f := range []struct{ name, text string }{{"chain", string(chain)}, {"lower", lower}, {"parent", string(parent)}} {
-		if err := state.WriteFile(dir, f.name, []byte(f.text), 0o600, false); err != nil {
-			removeTree(dir)
-			return fail(err)
-		}
-	}
-	if err := os.Rename(filepath.Join(active, "u"), filepath.Join(dir, "d")); err != nil {
-		removeTree(dir)
-		return fail(err)
-	}
-	if err := os.Rename(dir, s.layerDir(chain)); err != nil {
-		removeTree(dir)
-		if s.Exists(chain) { // another was quicker
+	upper, files := filepath.Join(active, "u"), filepath.Join(dir, "d")
+	err = os.Rename(upper, files)
+	if err == nil {
+		if err = s.commit(ctx, dir, chain, oci.Digest(parent)); err == nil {
 			return nil
 		}
-		return fail(err)
+		err = errors.Join(err, os.Rename(files, upper))
 	}
-	return nil
+	return fail(errors.Join(err, removeTree(dir)))
 }
 
 // Upper opens what an active snapshot changed: its own files only, deletions
