@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"hull/network"
+	"hull/snapshot"
 )
 
 // writeFiles writes the files that the engine puts into a container: who it
@@ -77,6 +78,25 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 		return fmt.Errorf("write the container's files: %w", w.err)
 	}
 	return nil
+}
+
+// mountPoints are the paths that nearly every container has something mounted
+// on, and that images often lack.
+func (e *Engine) mountPoints(r *record) snapshot.Points {
+	o := &r.Options
+	p := snapshot.Points{Dirs: []string{"/dev", "/proc", "/sys"}}
+	taken := r.takenFiles()
+	add := func(file string, wanted bool) {
+		if wanted && !taken[file] {
+			p.Files = append(p.Files, file)
+		}
+	}
+	own := !strings.HasPrefix(o.NetworkMode, "container:")
+	add("/run/.containerenv", true)
+	add("/etc/hostname", !o.NoHostname)
+	add("/etc/hosts", own && !o.NoHosts && !e.o.Defaults.NoHosts && o.HostsFile != "none" && o.HostsFile != "image")
+	add("/etc/resolv.conf", own && !slices.Contains(o.DNS, "none"))
+	return p
 }
 
 // takenFiles are the destinations that the user mounts himself.

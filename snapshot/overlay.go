@@ -19,6 +19,7 @@ import (
 type PrepareOptions struct {
 	Volatile bool  // its content need not survive a power cut
 	Size     int64 // quota in bytes; 0 none. A file system that has none returns an error
+	Points   Points
 }
 
 // Prepare makes a writable snapshot above parent ("" is an empty one). fs.ErrNotExist: the parent is not there.
@@ -41,6 +42,13 @@ func (s *Store) Prepare(ctx context.Context, name string, parent oci.Digest, o P
 			return nil, fmt.Errorf("prepare snapshot %s: parent %s: %w", name, parent, err)
 		}
 		top = filepath.Join(s.layerDir(parent), "d")
+		between, err := s.points(parent, o.Points)
+		if err != nil {
+			return nil, fmt.Errorf("prepare snapshot %s: %w", name, err)
+		}
+		if between != "" {
+			lower = between + ":" + lower
+		}
 	}
 	dir := s.activeDir(name)
 	if err := s.makeActive(dir); err != nil {

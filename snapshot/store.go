@@ -195,6 +195,9 @@ func (s *Store) detach(chain oci.Digest) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := s.detachPoints(chain, dir); err != nil {
+		return dir, err
+	}
 	return dir, os.Rename(s.layerDir(chain), filepath.Join(dir, "l"))
 }
 
