@@ -78,13 +78,14 @@ func (s *server) become(argv, env []string) int {
 // start does everything up to the loop. started is false when the plan failed,
 // of which the engine was told.
 func (s *server) start() (started bool, err error) {
-	if s.cfg, err = s.readConfig(); err != nil {
-		return false, err
-	}
+	// What needs no configuration is done while the engine makes it.
 	unix.Setsid() // fails only for a leader, which is then alone already
 	// A handler and not SIG_IGN, which the container would inherit. The
 	// monitor outlives the signals of a session's end; its container decides.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	if s.cfg, err = s.readConfig(); err != nil {
+		return false, err
+	}
 	if s.log, err = openLog(s.cfg); err != nil {
 		return false, &stepError{"open log " + s.cfg.LogPath, err}
 	}
