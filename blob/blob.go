@@ -4,6 +4,7 @@
 //	ROOT/sha256/HEX      whole and verified
 //	ROOT/partial/HEX     a download that was cut off, to be resumed
 //	ROOT/partial/HEX.lock
+//	ROOT/partial/HEX.unsynced   the disk may not have the whole blob yet
 //
 // Content is hashed while it streams in and gets its name only when the digest
 // is right, so what has a name is good unless the disk broke it; Verify looks.
@@ -25,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +42,13 @@ var ErrDigest = errors.New("content does not match its digest")
 var ErrSize = errors.New("content does not have the announced size")
 
 // A Store is a directory of blobs. Any number of processes may use it at once.
-type Store struct{ root string }
+type Store struct {
+	root string
+	boot string // the time since the last boot, by name
+
+	mu       sync.Mutex
+	unsynced map[oci.Digest]bool // blobs seen or made that have a mark; guarded by mu
+}
 
 // Open returns the store in the directory root, which is made with mode 0700
 // when it is not there.
@@ -54,7 +62,7 @@ func Open(root string) (*Store, error) {
 			return nil, fmt.Errorf("open blob store: %w", err)
 		}
 	}
-	return &Store{root}, nil
+	return &Store{root: root, boot: "boot-" + state.BootID()}, nil
 }
 
 // Path returns where the blob d is, or would be.
@@ -65,6 +73,9 @@ func (s *Store) Path(d oci.Digest) string { return filepath.Join(s.root, d.Algor
 func (s *Store) Open(d oci.Digest) (*os.File, error) {
 	if err := d.Validate(); err != nil {
 		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	if err := s.settle(d, false); err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", d, err)
 	}
 	f, err := os.OpenFile(s.Path(d), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -95,8 +106,14 @@ func (s *Store) Read(d oci.Digest) ([]byte, error) {
 }
 
 // Stat returns the size of a blob in bytes.
-func (s *Store) Stat(d oci.Digest) (int64, error) {
-	if err := d.Validate(); err != nil {
+func (s *Store) Stat(d oci.Digest) (int64, error) { return s.stat(d, false) }
+
+func (s *Store) stat(d oci.Digest, locked bool) (int64, error) {
+	err := d.Validate()
+	if err == nil {
+		err = s.settle(d, locked)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("look up blob: %w", err)
 	}
 	fi, err := os.Lstat(s.Path(d))
@@ -114,6 +131,7 @@ func (s *Store) Remove(d oci.Digest) error {
 	if err := os.Remove(s.Path(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob %s: %w", d, err)
 	}
+	_ = os.Remove(s.markPath(d)) // one that stays is for no blob
 	return nil
 }
 
@@ -158,19 +176,6 @@ func (s *Store) Verify(ctx context.Context, d oci.Digest) error {
 	return nil
 }
 
-// Sync waits until the disk has everything written to the store's file system.
-func (s *Store) Sync() error {
-	d, err := os.Open(s.root)
-	if err != nil {
-		return fmt.Errorf("sync blobs: %w", err)
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync blobs: %w", err)
-	}
-	return nil
-}
-
 // Put stores data, synced, and returns its digest.
 func (s *Store) Put(data []byte) (oci.Digest, error) {
 	d := oci.FromBytes(data)
@@ -193,7 +198,7 @@ func (s *Store) Tidy(before time.Time) (freed int64, err error) {
 	}
 	for _, e := range entries {
 		fi, err := e.Info()
-		if err != nil || strings.HasSuffix(e.Name(), ".lock") || fi.ModTime().After(before) {
+		if err != nil || strings.HasSuffix(e.Name(), ".lock") || strings.HasSuffix(e.Name(), marked) || fi.ModTime().After(before) {
 			continue
 		}
 		lock, ok, err := state.TryAcquire(filepath.Join(dir, e.Name()+".lock"))

@@ -135,6 +135,9 @@ func TestConcurrentWriters(t *testing.T) {
 	if err := s.Verify(context.Background(), d); err != nil {
 		t.Error(err)
 	}
+	if err := s.Sync(); err != nil {
+		t.Error(err)
+	}
 	left, _ := os.ReadDir(s.root + "/partial")
 	if len(left) > 0 {
 		t.Errorf("%d files left in partial", len(left))

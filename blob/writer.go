@@ -53,7 +53,7 @@ func (s *Store) Writer(ctx context.Context, want oci.Digest, size int64) (*Write
 			return nil, fmt.Errorf("store blob %s: %w", want, err)
 		}
 		w.lock = lock
-		if _, err := s.Stat(want); err == nil {
+		if _, err := s.stat(want, true); err == nil {
 			w.lock.Remove()
 			return nil, fmt.Errorf("store blob %s: %w", want, fs.ErrExist)
 		}
@@ -168,7 +168,18 @@ func (w *Writer) Commit() (oci.Digest, int64, error) {
 			return "", 0, fmt.Errorf("store blob %s: %w", got, err)
 		}
 	}
-	if err := os.Rename(w.f.Name(), w.s.Path(got)); err != nil {
+	if w.want == "" {
+		// One that is there already may be on the disk; this one is not.
+		if _, err := w.s.Stat(got); err == nil {
+			w.Abort()
+			return got, w.n, nil
+		}
+	}
+	err := w.s.mark(got)
+	if err == nil {
+		err = os.Rename(w.f.Name(), w.s.Path(got))
+	}
+	if err != nil {
 		w.Abort()
 		return "", 0, fmt.Errorf("store blob %s: %w", got, err)
 	}
