@@ -4,7 +4,7 @@
 //	ROOT/sha256/HEX      whole and verified
 //	ROOT/partial/HEX     a download that was cut off, to be resumed
 //	ROOT/partial/HEX.lock
-//	ROOT/partial/HEX.unsynced   the disk may not have the whole blob yet
+//	ROOT/unsynced/HEX      says that the disk may not have all of a blob yet
 //
 // Content is hashed while it streams in and gets its name only when the digest
 // is right, so what has a name is good unless the disk broke it; Verify looks.
@@ -53,7 +53,7 @@ type Store struct {
 // Open returns the store in the directory root, which is made with mode 0700
 // when it is not there.
 func Open(root string) (*Store, error) {
-	for _, d := range []string{"sha256", "partial"} {
+	for _, d := range []string{"sha256", "partial", "unsynced"} {
 		path := filepath.Join(root, d)
 		if _, err := os.Stat(path); err == nil {
 			continue
@@ -198,7 +198,7 @@ func (s *Store) Tidy(before time.Time) (freed int64, err error) {
 	}
 	for _, e := range entries {
 		fi, err := e.Info()
-		if err != nil || strings.HasSuffix(e.Name(), ".lock") || strings.HasSuffix(e.Name(), marked) || fi.ModTime().After(before) {
+		if err != nil || strings.HasSuffix(e.Name(), ".lock") || fi.ModTime().After(before) {
 			continue
 		}
 		lock, ok, err := state.TryAcquire(filepath.Join(dir, e.Name()+".lock"))

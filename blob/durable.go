@@ -17,15 +17,12 @@ import (
 )
 
 // A blob has its name before the disk has its bytes (see Sync). Until then a
-// mark, ROOT/partial/HEX.unsynced, names the boot that wrote it: a symbolic
-// link that leads nowhere, since the journal has its text together with its
-// name. A blob that another boot marked is read once and compared with its
+// mark, ROOT/unsynced/HEX, names the boot that wrote it: a symbolic link that
+// leads nowhere, since the journal has its text together with its name. A blob that another boot marked is read once and compared with its
 // digest before it is used; a power cut may have left it empty.
 
-const marked = ".unsynced"
-
 func (s *Store) markPath(d oci.Digest) string {
-	return filepath.Join(s.root, "partial", d.Hex()+marked)
+	return filepath.Join(s.root, "unsynced", d.Hex())
 }
 
 // mark marks a blob that is about to get its name.

@@ -181,6 +181,7 @@ func (w *Writer) Commit() (oci.Digest, int64, error) {
 	}
 	if err != nil {
 		w.Abort()
+		_ = os.Remove(w.s.markPath(got)) // one that stays is for no blob
 		return "", 0, fmt.Errorf("store blob %s: %w", got, err)
 	}
 	w.finish(true)
