@@ -4,7 +4,7 @@
 //	ROOT/sha256/HEX      whole and verified
 //	ROOT/partial/HEX     a download that was cut off, to be resumed
 //	ROOT/partial/HEX.lock
-//	ROOT/unsynced/HEX      says that the disk may not have all of a blob yet
+//	ROOT/unsynced/HEX    says that the disk may not have all of a blob yet
 //
 // Content is hashed while it streams in and gets its name only when the digest
 // is right, so what has a name is good unless the disk broke it; Verify looks.
