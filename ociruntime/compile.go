@@ -59,6 +59,7 @@ type compiler struct {
 	join    []namespaceToken // to be joined
 	userNS  bool             // the container has one of its own or joins one
 	ownMaps bool             // of a user namespace that the process makes for itself
+	ownNS   bool             // the container has a mount namespace of its own or joins one
 	root    plan.FD          // the container's root
 	dev     bool             // /dev is a mount of the container's own
 	control plan.FD

@@ -46,6 +46,7 @@ func (c *compiler) namespaces() error {
 				c.newNS |= f.flag
 			}
 			c.userNS = c.userNS || f.kind == oci.UserNamespace
+			c.ownNS = c.ownNS || f.kind == oci.MountNamespace
 		}
 	}
 	c.ownMaps = c.newNS&unix.CLONE_NEWUSER != 0

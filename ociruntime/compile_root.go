@@ -15,14 +15,15 @@ import (
 // maxConfigString is the longest value that fsconfig takes, without its zero.
 const maxConfigString = 255
 
-// prepareMounts cuts the new mount namespace off: what is mounted here does
-// not reach the host, what is mounted there still arrives.
+// prepareMounts cuts the mount namespace off: what is mounted here does not
+// reach the host, what is mounted there still arrives. A container that shares
+// the host's namespace leaves the host's mounts as they are: all that is mounted
+// for it lies on its root, whose removal takes it along.
 func (c *compiler) prepareMounts() error {
-	if c.newNS&unix.CLONE_NEWNS == 0 {
-		return errors.New("compile container: without a mount namespace of its own it would change the host's mounts")
-	}
 	c.b.Phase("root file system")
-	c.b.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	if c.ownNS {
+		c.b.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	}
 	return nil
 }
 
@@ -193,11 +194,15 @@ func (c *compiler) pivot() error {
 		c.b.Subject("")
 	}
 	c.b.Fchdir(c.root)
-	if c.o.NoPivot {
+	switch {
+	case !c.ownNS:
+		// The host's root stays the namespace's.
+		c.b.Chroot(".")
+	case c.o.NoPivot:
 		// The old root is under the new one then, and cannot be reached.
 		c.b.Mount(".", "/", "", unix.MS_MOVE, "")
 		c.b.Chroot(".")
-	} else {
+	default:
 		c.b.PivotRoot(".", ".")
 		c.b.Umount2(".", unix.MNT_DETACH)
 	}

@@ -227,6 +227,18 @@ func (t *creation) launch(context.Context) (err error) {
 		}
 		t.keep(l.Console)
 	}
+	if !ownMounts(t.c.Spec) {
+		below, err := mountOn(t.c.Rootfs)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			// A plan that failed may have come so far, too.
+			if now, err := mountOn(t.c.Rootfs); err == nil && now != below {
+				t.c.RootMount = now
+			}
+		}()
+	}
 	t.proc, err = plan.Launch(t.plan, l)
 	if err != nil {
 		return fmt.Errorf("unable to start container process: %w", err)
@@ -311,6 +323,9 @@ func (t *creation) undo(ctx context.Context) {
 			t.r.warn("%v", err)
 		}
 	}
+	if err := t.c.unmount(); err != nil {
+		t.r.warn("%v", err)
+	}
 	if t.proc != nil {
 		t.r.poststop(context.WithoutCancel(ctx), t.c)
 	}
@@ -332,7 +347,7 @@ func checkProgram(c *Container) error {
 	if p == nil || len(p.Args) == 0 {
 		return nil
 	}
-	root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Init.Pid)+"/root", unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := rootOf(c.Init.Pid)
 	if err != nil {
 		return nil // not ours to look into: the start itself will tell
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -95,7 +94,7 @@ func closeAll(files *[]*os.File) {
 }
 
 func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files []*os.File, err error) {
-	root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Init.Pid)+"/root", unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := rootOf(c.Init.Pid)
 	if err == nil {
 		err = findProgram(root, o.Process)
 		root.Close()
@@ -118,6 +117,12 @@ func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files 
 	}
 	j := JoinOptions{Pidfd: os.NewFile(uintptr(pidfd), "container")}
 	files = append(files, j.Pidfd)
+	if !ownMounts(&spec) {
+		if j.Root, err = rootOf(c.Init.Pid); err != nil {
+			return nil, files, fmt.Errorf("open the container's root: %w", err)
+		}
+		files = append(files, j.Root)
+	}
 	if !c.Init.Alive() {
 		return nil, files, errors.New("cannot exec in a stopped container")
 	}

@@ -88,8 +88,23 @@ func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
 	b.Cloexec(plan.ReportFD)
 	fd := b.Inherit("container", file)
 	b.Prctl(unix.PR_SET_DUMPABLE, 0)
-	b.Setns(fd, namespacesOf(pid))
+	flags := namespacesOf(pid)
+	if flags != 0 {
+		b.Setns(fd, flags)
+	}
 	b.Close(fd)
+	if flags&unix.CLONE_NEWNS == 0 {
+		// Its mount namespace is this program's, its root perhaps not.
+		root, err := rootOf(pid)
+		if err != nil {
+			return fmt.Errorf("open the root of process %d: %w", pid, err)
+		}
+		defer root.Close()
+		fd := b.Inherit("root", root)
+		b.Fchdir(fd)
+		b.Chroot(".")
+		b.Close(fd)
+	}
 	b.Fork(0)
 	b.Close(plan.ConsoleFD)
 	b.Chdir("/")

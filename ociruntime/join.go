@@ -15,6 +15,9 @@ type JoinOptions struct {
 	CompileOptions
 	// Pidfd is open on a process of the container, whose namespaces are joined.
 	Pidfd *os.File
+	// Root is the container's root directory, for one that shares the host's
+	// mount namespace, which leads nowhere.
+	Root *os.File
 }
 
 // CompileJoin makes the plan of one more process, spec.Process, in a container
@@ -61,6 +64,9 @@ func (j *joiner) begin() error {
 		c.control = c.inherit("control", c.o.Control)
 	}
 	j.pidfd = c.inherit("container", j.o.Pidfd)
+	if j.o.Root != nil {
+		c.root = c.inherit("root", j.o.Root)
+	}
 	if c.o.SeccompListener != nil {
 		c.notify = c.inherit("seccomp listener", c.o.SeccompListener)
 	}
@@ -91,14 +97,21 @@ func (j *joiner) join() error {
 		}
 		c.userNS = c.userNS || n.Type == oci.UserNamespace
 	}
-	if flags&unix.CLONE_NEWNS == 0 {
-		return errors.New("join container: it has no mount namespace of its own")
+	if flags&unix.CLONE_NEWNS == 0 && j.o.Root == nil {
+		return errors.New("join container: it has no mount namespace of its own, and its root is not known")
 	}
 	c.b.Phase("hide")
 	c.b.Prctl(unix.PR_SET_DUMPABLE, 0)
 	c.b.Phase("join namespaces")
-	c.b.Setns(j.pidfd, flags)
+	if flags != 0 {
+		c.b.Setns(j.pidfd, flags)
+	}
 	c.b.Close(j.pidfd)
+	if j.o.Root != nil {
+		c.b.Fchdir(c.root)
+		c.b.Chroot(".")
+		c.b.Chdir("/")
+	}
 	c.b.Phase("process")
 	c.b.Fork(0)
 	c.b.Umask(0)
@@ -112,7 +125,7 @@ func (j *joiner) join() error {
 	if !c.o.NoNewKeyring {
 		c.b.JoinSessionKeyring("_ses").Accept(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
 	}
-	if c.process.Terminal {
+	if c.process.Terminal && c.root == 0 {
 		c.root, _ = c.b.Openat(plan.CWD, "/", openPath|unix.O_DIRECTORY)
 	}
 	if err := c.openLabels(); err != nil {

@@ -50,6 +50,7 @@ type checker struct {
 	attach  string        // where the container's root was attached
 	mounted bool          // the container's root is attached
 	pivoted bool
+	wd      FD   // the descriptor that the working directory was changed to
 	user    bool // setresuid to somebody
 	capset  bool
 	sealed  bool // a filter is installed
@@ -193,8 +194,12 @@ func (c *checker) hidden() string {
 func (c *checker) paths() string {
 	s := c.s
 	switch {
+	case s.nr == unix.SYS_FCHDIR:
+		c.wd = c.fd(0)
 	case s.nr == unix.SYS_PIVOT_ROOT, s.nr == unix.SYS_CHROOT:
-		if !c.mounted {
+		// A plan that joins is given the root.
+		given := s.nr == unix.SYS_CHROOT && c.wd >= FirstFile && int(c.wd-FirstFile) < len(c.p.files)
+		if !c.mounted && !given {
 			return "there is no root to change to"
 		}
 		c.pivoted = true

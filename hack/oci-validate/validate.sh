@@ -9,7 +9,9 @@
 # with the file that says why.
 set -eu
 WORK=${WORK:-$(mktemp -d /tmp/oci-validate.XXXXXX)}
-RUNTIME=$(readlink -f "${RUNTIME:-bin/hull-runtime}" 2>/dev/null || true)
+# Not what a link leads to: the program asks under which name it was called.
+RUNTIME=${RUNTIME:-bin/hull-runtime}
+RUNTIME=$(cd "$(dirname "$RUNTIME")" && pwd)/$(basename "$RUNTIME")
 TOOLS=github.com/opencontainers/runtime-tools@v0.9.0
 RUNC=github.com/opencontainers/runc@v1.1.5
 
