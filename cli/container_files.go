@@ -89,13 +89,14 @@ func copyEnd(text string, stream any) engine.CopyEnd {
 
 func (s *session) cp() *command.Command {
 	var o engine.CopyOptions
+	var chown bool
 	return &command.Command{
 		Usage:    "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH",
 		Long:     "Copies the contents of SRC_PATH to the DEST_PATH. You can copy from the container's file system to the local machine or the reverse, from the local filesystem to the container.\nIf \"-\" is specified for either the SRC_PATH or DEST_PATH, you can also stream a tar archive from STDIN or to STDOUT.",
 		Examples: []string{"cp [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"},
 		Args:     command.Exactly(2),
 		Flags: func(f *command.Flags) {
-			f.BoolVarP(&o.Archive, "archive", "a", true, "Chown copied files to the primary uid/gid of the destination container when false")
+			f.BoolVarP(&chown, "archive", "a", true, "Chown copied files to the primary uid/gid of the destination container")
 			f.BoolVar(&o.Overwrite, "overwrite", false, "Allow to overwrite directories with non-directories and vice versa")
 			f.BoolP("follow-link", "L", false, "Links in the source path are followed; always done")
 			f.Hide("follow-link")
@@ -112,6 +113,7 @@ func (s *session) cp() *command.Command {
 			if err != nil {
 				return err
 			}
+			o.Archive = !chown
 			return e.Copy(ctx, from, to, o)
 		},
 	}

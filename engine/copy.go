@@ -65,7 +65,8 @@ type copySide struct {
 	root      *os.File // of the container, or of the host
 	path      string   // absolute
 	container bool
-	uid, gid  int // who owns what arrives; -1 as the archive says
+	uid, gid  int // who owns what arrives, inside when it is a container
+	own       owners
 }
 
 func (c *copySide) close() {
@@ -90,7 +91,7 @@ func (e *Engine) openEnd(ctx context.Context, end CopyEnd) (*copySide, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &copySide{root: root, path: abs, uid: -1, gid: -1}, nil
+		return &copySide{root: root, path: abs, uid: os.Geteuid(), gid: os.Getegid()}, nil
 	}
 	r, s, err := e.open(ctx, end.Container)
 	if err != nil {
@@ -104,7 +105,7 @@ func (e *Engine) openEnd(ctx context.Context, end CopyEnd) (*copySide, error) {
 	if !path.IsAbs(p) {
 		p = path.Join(workingDir(r), p) + trailing(p)
 	}
-	return &copySide{root: root, path: p, container: true, uid: int(r.User.UID), gid: int(r.User.GID)}, nil
+	return &copySide{root: root, path: p, container: true, uid: int(r.User.UID), gid: int(r.User.GID), own: r.owners()}, nil
 }
 
 // trailing keeps what path.Join drops and copying distinguishes.
@@ -189,8 +190,15 @@ func (c *copySide) write(ctx context.Context, w io.Writer) error {
 }
 
 // writeAs writes the file or directory at the path under another name; "." is
-// what is in a directory.
+// what is in a directory. The owners are a container's own ids.
 func (c *copySide) writeAs(ctx context.Context, w io.Writer, name string) error {
+	if c.own.none() {
+		return c.writeRaw(ctx, w, name)
+	}
+	return mapped(w, c.own.toLayer, func(w io.Writer) error { return c.writeRaw(ctx, w, name) })
+}
+
+func (c *copySide) writeRaw(ctx context.Context, w io.Writer, name string) error {
 	clean := path.Clean(c.path)
 	f, err := c.open(clean, unix.O_PATH)
 	if err != nil {
@@ -265,36 +273,17 @@ func renameTar(ctx context.Context, w io.Writer, name string, write func(io.Writ
 
 // apply unpacks into an open directory, with the owner that the side wants.
 func (c *copySide) apply(ctx context.Context, dir *os.File, r io.Reader, o CopyOptions) error {
-	uid, gid := c.uid, c.gid
-	if !c.container {
-		uid, gid = os.Geteuid(), os.Getegid()
-	}
-	if o.Archive {
-		return layer.Apply(ctx, dir, r, layer.ApplyOptions{Plain: true})
+	change := func(h *tar.Header) {
+		if !o.Archive {
+			h.Uid, h.Gid, h.Uname, h.Gname = c.uid, c.gid, "", ""
+		}
+		if !c.own.none() {
+			c.own.toDisk(h)
+		}
 	}
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(chownTar(pw, r, uid, gid)) }()
+	go func() { pw.CloseWithError(mapTar(pw, r, change)) }()
 	err := layer.Apply(ctx, dir, pr, layer.ApplyOptions{Plain: true})
 	pr.CloseWithError(errors.New("the copy ended"))
 	return err
-}
-
-func chownTar(w io.Writer, r io.Reader, uid, gid int) error {
-	in, out := tar.NewReader(r), tar.NewWriter(w)
-	for {
-		h, err := in.Next()
-		if err == io.EOF {
-			return out.Close()
-		}
-		if err != nil {
-			return err
-		}
-		h.Uid, h.Gid, h.Uname, h.Gname = uid, gid, "", ""
-		if err := out.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := io.Copy(out, in); err != nil {
-			return err
-		}
-	}
 }

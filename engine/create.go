@@ -300,11 +300,18 @@ func (e *Engine) prepareRootfs(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	r.made, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
+	prepare := func() error {
+		base, err := e.baseLayer(ctx, r)
+		if err == nil {
+			r.made, err = snaps.Prepare(ctx, r.ID, base, snapshot.PrepareOptions{Volatile: r.transient, Size: size, Points: e.mountPoints(r)})
+		}
+		return err
+	}
+	err = prepare()
 	if errors.Is(err, fs.ErrNotExist) {
 		// A layer is missing: it can be made again of the image's blobs.
 		if err = e.restoreLayers(ctx, r.ImageID); err == nil {
-			r.made, err = snaps.Prepare(ctx, r.ID, r.Chain, snapshot.PrepareOptions{Volatile: r.transient, Size: size})
+			err = prepare()
 		}
 	}
 	return err

@@ -38,7 +38,7 @@ func (e *Engine) devices(r *record, f *specFacts) error {
 	}
 	f.DeviceRules = rules
 	for _, d := range devices {
-		if d.host != d.Path && (e.o.Rootless || r.ownUserNS()) {
+		if d.host != d.Path && (e.o.Rootless || !r.owners().none()) {
 			f.DeviceMounts = append(f.DeviceMounts, oci.Mount{Destination: d.Path, Type: "bind", Source: d.host, Options: []string{"bind", "rprivate", "nosuid", "noexec"}})
 			continue
 		}

@@ -210,14 +210,9 @@ func (e *Engine) joinPath(kind oci.LinuxNamespaceType, mode string) (string, err
 // network joins the container to its networks, in a namespace that exists
 // before its processes: a program never runs without.
 func (t *starting) network(ctx context.Context) error {
-	var own *os.File
-	if t.r.ownUserNS() {
-		var err error
-		if t.userns, own, err = t.e.userNamespace(t.r); err != nil {
-			return err
-		}
-		t.keep(t.userns)
-		t.keep(own)
+	own, err := t.userNamespace()
+	if err != nil {
+		return err
 	}
 	mode := t.r.networkMode(t.e)
 	switch word, _, _ := strings.Cut(mode, ":"); word {
@@ -255,6 +250,24 @@ func (t *starting) network(ctx context.Context) error {
 	}
 	t.facts.Join[oci.NetworkNamespace] = "/proc/self/fd/" + strconv.Itoa(int(t.netns.Fd()))
 	return nil
+}
+
+// userNamespace makes the container's user namespace, or takes the one it
+// joins, when it has maps, and with it a network namespace.
+func (t *starting) userNamespace() (net *os.File, err error) {
+	var join *os.File
+	switch path := t.facts.Join[oci.UserNamespace]; {
+	case t.r.owners().none():
+		return nil, nil
+	case path != "":
+		if join, err = os.Open(path); err != nil {
+			return nil, fmt.Errorf("join user namespace: %w", err)
+		}
+		defer join.Close()
+	}
+	t.userns, net, err = t.e.userNamespace(t.r, join)
+	t.keep(t.userns)
+	return t.keep(net), err
 }
 
 // describe writes the container's files and makes its spec.
@@ -387,10 +400,13 @@ func (t *starting) compile(ctx context.Context) error {
 	}
 	if t.userns != nil {
 		o.UserNS, o.Rootfs, o.RootfsTarget = t.userns, nil, usernsTarget
-		if o.RootTree, err = idmappedRoot(t.r, t.root, t.userns); err != nil {
+		if o.RootTree, err = t.e.idmappedRoot(t.r, t.root, t.userns); err != nil {
 			return err
 		}
 		t.keep(o.RootTree)
+		if t.facts.Join[oci.UserNamespace] != "" {
+			o.Namespaces = append(o.Namespaces, ociruntime.NamespaceFile{Type: oci.UserNamespace, File: t.userns})
+		}
 	}
 	for _, fd := range preserved(t.r.Options.PreserveFDs, t.r.Options.PreserveFD) {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))

@@ -38,11 +38,7 @@ func (e *Engine) tree(r *record, s *runState) (*os.File, error) {
 		}
 		return f, nil
 	}
-	snaps, err := e.Snapshots()
-	if err != nil {
-		return nil, err
-	}
-	return snaps.Tree(r.ID)
+	return e.ownedTree(r)
 }
 
 // enginePaths are files that the engine itself mounts in every container: no
@@ -119,17 +115,13 @@ func (e *Engine) Export(ctx context.Context, name string, w io.Writer) error {
 	if r.Options.Rootfs != "" && !r.Options.RootfsOverlay {
 		root, err = os.Open(r.Options.Rootfs)
 	} else {
-		snaps, serr := e.Snapshots()
-		if serr != nil {
-			return serr
-		}
-		root, err = snaps.Tree(r.ID)
+		root, err = e.ownedTree(r)
 	}
 	if err != nil {
 		return fmt.Errorf("export container %s: %w", r.Name, err)
 	}
 	defer root.Close()
-	return layer.WriteTree(ctx, w, root)
+	return r.writeLayer(w, func(w io.Writer) error { return layer.WriteTree(ctx, w, root) })
 }
 
 // Commit makes an image of a container, and returns its ID.
@@ -192,31 +184,27 @@ func (e *Engine) commitLayers(ctx context.Context, store *image.Store, r *record
 	if err := image.Change(&config, o.Changes); err != nil {
 		return config, nil, err
 	}
-	snaps, err := e.Snapshots()
-	if err != nil {
-		return config, nil, err
-	}
 	changes, err := e.changes(ctx, r)
 	if err != nil {
 		return config, nil, err
 	}
 	parent, layers := r.Chain, base.Layers
-	open := func() (*os.File, error) { return snaps.Tree(r.ID) }
 	if o.Squash {
 		parent, layers, config.History = "", nil, nil
 	}
-	root, err := open()
+	root, err := e.ownedTree(r)
 	if err != nil {
 		return config, nil, err
 	}
 	defer root.Close()
 	pr, pw := io.Pipe()
 	go func() {
-		if o.Squash {
-			pw.CloseWithError(layer.WriteTree(ctx, pw, root))
-			return
-		}
-		pw.CloseWithError(layer.WriteChanges(ctx, pw, root, changes))
+		pw.CloseWithError(r.writeLayer(pw, func(w io.Writer) error {
+			if o.Squash {
+				return layer.WriteTree(ctx, w, root)
+			}
+			return layer.WriteChanges(ctx, w, root, changes)
+		}))
 	}()
 	added, err := store.AddLayer(ctx, parent, pr, image.LayerOptions{})
 	pr.CloseWithError(errors.New("the layer was not stored"))

@@ -11,20 +11,20 @@ import (
 	"hull/plan"
 )
 
-// ownUserNS says whether a start makes a user namespace.
-func (r *record) ownUserNS() bool {
-	mode := r.Options.UserNS
-	return len(r.UIDMap) > 0 && !strings.HasPrefix(mode, "container:") && !strings.HasPrefix(mode, "ns:")
-}
-
 // userNamespace makes the user namespace of a container with maps of its own,
 // and a network namespace that it owns: a process of a few steps is in them for
-// as long as it takes to write the maps and open both.
-func (e *Engine) userNamespace(r *record) (user, net *os.File, err error) {
+// as long as it takes to write the maps and open both. join is another
+// container's user namespace, where only the second is new; nil makes both.
+func (e *Engine) userNamespace(r *record, join *os.File) (user, net *os.File, err error) {
 	b := plan.NewBuilder()
 	b.Phase("user namespace")
 	b.Cloexec(plan.ReportFD)
-	b.Fork(unix.CLONE_NEWUSER | unix.CLONE_NEWNET)
+	if join != nil {
+		b.Setns(b.Inherit("user namespace", join), unix.CLONE_NEWUSER)
+		b.Fork(unix.CLONE_NEWNET)
+	} else {
+		b.Fork(unix.CLONE_NEWUSER | unix.CLONE_NEWNET)
+	}
 	b.Created()
 	b.Sigwait(1 << (unix.SIGTERM - 1))
 	b.Exit(0)
@@ -42,7 +42,11 @@ func (e *Engine) userNamespace(r *record) (user, net *os.File, err error) {
 		process.Report.Close()
 	}()
 	proc := fmt.Sprintf("/proc/%d/", process.Pid)
-	for file, m := range map[string][]oci.LinuxIDMapping{"uid_map": r.UIDMap, "gid_map": r.GIDMap} {
+	maps := map[string][]oci.LinuxIDMapping{"uid_map": r.UIDMap, "gid_map": r.GIDMap}
+	if join != nil {
+		maps = nil // they are written
+	}
+	for file, m := range maps {
 		var text strings.Builder
 		for _, g := range m {
 			fmt.Fprintf(&text, "%d %d %d\n", g.ContainerID, g.HostID, g.Size)

@@ -18,17 +18,18 @@ const usernsTarget = "/tmp"
 // 0 in its layers is the container's 0: each is an idmapped copy. The upper
 // directory is not, since overlay writes to it as the host's root, whom the
 // ids do not have: what the container makes is on the disk by its ids there.
-func idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os.File, error) {
+//
+// A user has no idmapped mounts: his layers have the ids already (baseLayer).
+func (e *Engine) idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os.File, error) {
+	if e.o.Rootless {
+		user = nil
+	}
 	if len(mounts) == 0 {
-		tree, err := idmapped(r.Options.Rootfs, user)
-		if err != nil {
-			return nil, err
-		}
-		return tree, nil
+		return take(r.Options.Rootfs, user)
 	}
 	m := mounts[0]
 	if m.Type == "bind" {
-		return idmapped(m.Source, user)
+		return take(m.Source, user)
 	}
 	fsfd, err := unix.Fsopen(m.Type, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -41,27 +42,39 @@ func idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os.File, error
 			t.Close()
 		}
 	}()
-	lower := func(dir string) error {
-		tree, err := idmapped(dir, user)
-		if err != nil {
-			return err
+	lower := func(dirs string) error {
+		var names []string
+		for dir := range strings.SplitSeq(dirs, ":") {
+			tree, err := take(dir, user)
+			if err != nil {
+				return err
+			}
+			trees = append(trees, tree)
+			names = append(names, fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
 		}
-		trees = append(trees, tree)
-		return unix.FsconfigSetString(fsfd, "lowerdir+", fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
+		for i, n := range names {
+			err := unix.FsconfigSetString(fsfd, "lowerdir+", n)
+			if err == unix.EINVAL && i == 0 { // before Linux 6.5
+				return unix.FsconfigSetString(fsfd, "lowerdir", strings.Join(names, ":"))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	for _, o := range m.Options {
 		key, value, has := strings.Cut(o, "=")
 		var err error
 		switch {
 		case key == "lowerdir":
-			for dir := range strings.SplitSeq(value, ":") {
-				if err = lower(dir); err != nil {
-					break
-				}
-			}
+			err = lower(value)
 		case key == "upperdir":
 			// Its root's owner is the merged root's.
-			if err = os.Chown(value, hostID(r.UIDMap, 0), hostID(r.GIDMap, 0)); err == nil {
+			if user != nil {
+				err = r.owners().adopt(value)
+			}
+			if err == nil {
 				err = unix.FsconfigSetString(fsfd, key, value)
 			}
 		case has:
@@ -83,12 +96,27 @@ func idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os.File, error
 	return os.NewFile(uintptr(fd), "root"), nil
 }
 
-// idmapped is a copy of a directory's mount, attached nowhere, with the ids of
-// a user namespace.
-func idmapped(dir string, user *os.File) (*os.File, error) {
+// adopt gives a directory that still has the ids of a layer those outside.
+func (o owners) adopt(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return err
+	}
+	if inside(o.uids, int(st.Uid)) != overflowID {
+		return nil
+	}
+	return os.Chown(dir, outside(o.uids, int(st.Uid)), outside(o.gids, int(st.Gid)))
+}
+
+// take is a copy of a directory's mount, attached nowhere, with the ids of a
+// user namespace, when there is one.
+func take(dir string, user *os.File) (*os.File, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("idmap %s: %w", dir, os.NewSyscallError("open_tree", err))
+		return nil, fmt.Errorf("mount %s: %w", dir, os.NewSyscallError("open_tree", err))
+	}
+	if user == nil {
+		return os.NewFile(uintptr(fd), dir), nil
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(user.Fd())}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
