@@ -239,7 +239,7 @@ func (r imageRow) RepoDigests() []string     { return refTexts(r.entry.Digests) 
 func (r imageRow) Containers() int           { return len(r.entry.Containers) }
 func (r imageRow) ParentId() string          { return r.entry.Parent.Hex() }
 func (r imageRow) Dangling() bool            { return r.entry.Dangling }
-func (r imageRow) IsManifestList() bool      { return false }
+func (r imageRow) IsManifestList() bool      { return r.entry.List != nil }
 
 func (r imageRow) Size() string {
 	if r.docker {

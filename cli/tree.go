@@ -66,6 +66,15 @@ var fullNodes = []command.Node{
 	{Path: "image pull", Short: "Pull an image from a registry", Elsewhere: true},
 	{Path: "image push", Short: "Push an image to a specified destination", Elsewhere: true},
 	{Path: "image search", Short: "Search registry for image", Elsewhere: true},
+	{Path: "manifest", Short: "Manipulate manifest lists and image indexes"},
+	{Path: "manifest add", Short: "Add images to a manifest list or image index", Elsewhere: true},
+	{Path: "manifest annotate", Short: "Add or update information about an entry in a manifest list", Elsewhere: true},
+	{Path: "manifest create", Short: "Create manifest list or image index", Elsewhere: true},
+	{Path: "manifest exists", Short: "Check if a manifest list exists in local storage", Elsewhere: true},
+	{Path: "manifest inspect", Short: "Display the contents of a manifest list or image index", Elsewhere: true},
+	{Path: "manifest push", Short: "Push a manifest list or image index to a registry", Elsewhere: true},
+	{Path: "manifest remove", Short: "Remove an entry from a manifest list or image index", Elsewhere: true},
+	{Path: "manifest rm", Short: "Remove manifest list or image index from local storage", Elsewhere: true},
 }
 
 // innerNodes are what the engine calls itself by.

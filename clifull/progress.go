@@ -86,7 +86,14 @@ func (p *progress) event(e transfer.Event) {
 		}
 	case transfer.Done:
 		p.finish(e, "Copying blob "+id+" done   |")
+	case transfer.Instance:
+		clear(p.said) // the same may be said of each image
+		p.line("Copying image %s (%s)", e.Blob, e.Text)
 	case transfer.Manifest:
+		if e.Text == "list" {
+			p.line("Writing manifest list to image destination")
+			return
+		}
 		p.once("Writing manifest to image destination")
 	}
 }

@@ -2,6 +2,7 @@ package clifull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -10,19 +11,63 @@ import (
 	"hull/transfer"
 )
 
+// pushFlags are what push and manifest push say about what is sent.
+type pushFlags struct {
+	compression, format string
+	level               *int
+	force               *bool
+}
+
+func (p *pushFlags) declare(f *command.Flags) {
+	f.Choice(&p.compression, "compression-format", "", "", "Compression of the layers", "", "gzip", "zstd", "zstd:chunked")
+	command.Optional(f, &p.level, "compression-level", "", "int", "Compression level to use", parseLevel)
+	command.Optional(f, &p.force, "force-compression", "", "bool", "Compress anew layers that are compressed in another way", parseBool)
+	f.Lookup("force-compression").NoOptDefVal = "true"
+	f.StringVarP(&p.format, "format", "f", "", "Manifest type (oci, v2s2) to use in the destination (default is the image's own)")
+	f.Bool("remove-signatures", false, "Discard any pre-existing signatures in the image (none are stored)")
+}
+
+func (p *pushFlags) options() (transfer.PushOptions, error) {
+	o := transfer.PushOptions{Format: p.format}
+	switch p.compression {
+	case "gzip":
+		o.Compression = image.Gzip
+	case "zstd":
+		o.Compression = image.Zstd
+	case "zstd:chunked":
+		o.Compression = image.ZstdChunked
+	}
+	if p.level != nil {
+		if o.Level = *p.level; o.Level < 1 || o.Level > 22 || o.Level > 9 && o.Compression != image.Zstd && o.Compression != image.ZstdChunked {
+			return o, errors.New("compression level must be 1 to 9, of zstd 1 to 22")
+		}
+		if o.Compression == "" {
+			o.Compression = image.Gzip
+		}
+	}
+	// A format that is asked for by name is wanted for all layers.
+	o.Force = o.Compression != ""
+	if p.force != nil {
+		o.Force = *p.force
+	}
+	if o.Force && o.Compression == "" {
+		return o, errors.New("--force-compression needs --compression-format")
+	}
+	return o, nil
+}
+
 func (s *session) push() *command.Command {
 	var (
-		r                             registryFlags
-		o                             transfer.PushOptions
-		compression, digestFile, form string
-		level                         *int
-		force                         *bool
-		quiet                         bool
+		r          registryFlags
+		p          pushFlags
+		compress   bool
+		digestFile string
+		quiet      bool
 	)
 	c := &command.Command{
 		Usage: "[options] IMAGE [DESTINATION]",
 		Long: "Sends an image to a registry, or writes it to a file or directory.\n" +
-			"A DESTINATION may begin with a transport: docker://, dir:, oci:, oci-archive: or docker-archive:.",
+			"A DESTINATION may begin with a transport: docker://, dir:, oci:, oci-archive:, docker-archive: or docker-daemon:.",
 		Examples: []string{"push imageID docker://registry.example.com/repository:tag", "push --compression-format zstd app", "push app oci-archive:app.tar"},
 		Args:     command.Between(1, 2),
 	}
@@ -30,34 +75,18 @@ func (s *session) push() *command.Command {
 		r.declare(f)
 		r.declareCreds(f)
 		r.declareRetry(f)
-		f.BoolVar(&o.Compress, "compress", false, "Compress layers of a dir: destination")
-		f.Choice(&compression, "compression-format", "", "", "Compression of the layers", "", "gzip", "zstd", "zstd:chunked")
-		command.Optional(f, &level, "compression-level", "", "int", "Compression level to use", parseLevel)
-		command.Optional(f, &force, "force-compression", "", "bool", "Compress anew layers that are compressed in another way", parseBool)
-		f.Lookup("force-compression").NoOptDefVal = "true"
+		p.declare(f)
+		f.BoolVar(&compress, "compress", false, "Compress layers of a dir: destination")
 		f.StringVar(&digestFile, "digestfile", "", "Write the digest of the pushed image to the specified file")
-		f.StringVarP(&form, "format", "f", "", "Manifest type (oci, v2s2) to use in the destination (default is the image's own)")
 		f.BoolVarP(&quiet, "quiet", "q", false, "Suppress output information when pushing images")
-		f.Bool("remove-signatures", false, "Discard any pre-existing signatures in the image (none are stored)")
 		f.Bool("disable-content-trust", false, "This is a Docker specific option and is a NOOP")
 	}
 	c.Run = func(ctx context.Context, args []string) error {
-		o.Format = form
-		if compression != "" {
-			o.Compression = image.Gzip
-			if compression != "gzip" {
-				o.Compression = image.Zstd
-			}
+		o, err := p.options()
+		if err != nil {
+			return err
 		}
-		if level != nil {
-			o.Level = *level
-			if o.Compression == "" {
-				o.Compression = image.Gzip
-			}
-		}
-		if o.Force = force != nil && *force; force == nil && o.Compression != "" {
-			o.Force = true // asked for by name, podman's default
-		}
+		o.Compress = compress
 		dest := ""
 		if len(args) == 2 {
 			dest = args[1]

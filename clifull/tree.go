@@ -17,7 +17,7 @@ func (s *session) tree() *command.Tree {
 }
 
 func (s *session) nodes() []command.Node {
-	return []command.Node{
+	nodes := []command.Node{
 		{Path: "login", Short: "Log in to a container registry", Build: s.login},
 		{Path: "logout", Short: "Log out of a container registry", Build: s.logout},
 		{Path: "pull", Short: "Pull an image from a registry", Build: s.pull},
@@ -28,4 +28,5 @@ func (s *session) nodes() []command.Node {
 		{Path: "image push", Short: "Push an image to a specified destination", Build: s.push},
 		{Path: "image search", Short: "Search registry for image", Build: s.search},
 	}
+	return append(nodes, s.manifestNodes()...)
 }

@@ -161,7 +161,7 @@ func (e *Engine) imageTest(ctx context.Context, store *image.Store, family *imag
 	case "readonly":
 		return flag(func(i *ImageEntry) bool { return i.ReadOnly })
 	case "manifest":
-		return flag(func(i *ImageEntry) bool { return false }) // lists of several platforms are no records here
+		return flag(func(i *ImageEntry) bool { return i.List != nil })
 	case "containers":
 		if v == "external" {
 			return func(*ImageEntry) bool { return false }, nil

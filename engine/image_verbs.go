@@ -100,7 +100,7 @@ func (e *Engine) TagImage(ctx context.Context, name string, names []string) erro
 		}
 		refs = append(refs, ref)
 	}
-	img, err := store.Resolve(ctx, name)
+	img, _, err := store.ResolveAny(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (e *Engine) UntagImage(ctx context.Context, name string, names []string) er
 	if err != nil {
 		return err
 	}
-	img, err := store.Resolve(ctx, name)
+	img, _, err := store.ResolveAny(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -253,7 +253,7 @@ func (a *Assembly) Discard(ctx context.Context) error {
 		chain = nextChain(chain, diff)
 		only.chains[chain] = true
 	}
-	if err := a.s.markGarbage(); err != nil {
+	if err := a.s.MarkGarbage(); err != nil {
 		return err
 	}
 	_, err := a.s.collect(context.WithoutCancel(ctx), only)

@@ -24,6 +24,9 @@ const (
 	Zstd         Compression = "zstd"
 	Xz           Compression = "xz"
 	Bzip2        Compression = "bzip2"
+	// ZstdChunked is zstd with a table of the files, from which some readers
+	// fetch only what they lack. It is read as plain zstd.
+	ZstdChunked Compression = "zstd:chunked"
 )
 
 // magics are how compressed files begin.
@@ -127,6 +130,9 @@ var layerTypes = map[Compression][2]string{
 
 // LayerType is the media type of a layer that is compressed so.
 func LayerType(c Compression, docker bool) string {
+	if c == ZstdChunked {
+		c = Zstd
+	}
 	if docker {
 		return layerTypes[c][1]
 	}

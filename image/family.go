@@ -11,16 +11,22 @@ type Family struct {
 	images   []Image
 	parent   map[oci.Digest]oci.Digest
 	children map[oci.Digest][]oci.Digest
+	listed   map[oci.Digest]bool // manifests that are in a list
 }
 
 // NewFamily finds the parents among images. An image is the parent of another
 // whose config has its layers, perhaps one more, and its history and one
 // entry more: that is what each step of a build makes.
 func NewFamily(images []Image) *Family {
-	f := &Family{images: images, parent: map[oci.Digest]oci.Digest{}, children: map[oci.Digest][]oci.Digest{}}
+	f := &Family{images: images, parent: map[oci.Digest]oci.Digest{}, children: map[oci.Digest][]oci.Digest{}, listed: map[oci.Digest]bool{}}
 	// Only images whose history is one shorter can be parents.
 	byLength := map[int][]*Image{}
 	for i := range images {
+		if l := images[i].List; l != nil {
+			for _, e := range l.Entries {
+				f.listed[e.Descriptor.Digest] = true
+			}
+		}
 		n := len(images[i].Config.History)
 		byLength[n] = append(byLength[n], &images[i])
 	}
@@ -58,10 +64,15 @@ func (f *Family) Parent(id oci.Digest) oci.Digest { return f.parent[id] }
 // Children are the images built directly upon id.
 func (f *Family) Children(id oci.Digest) []oci.Digest { return f.children[id] }
 
-// Dangling reports that an image has neither a name nor a child: nobody can
-// want it.
+// Dangling reports that an image has neither a name nor a child, and is in no
+// list: nobody can want it.
 func (f *Family) Dangling(img *Image) bool {
-	return len(img.Names) == 0 && len(f.children[img.ID]) == 0
+	return len(img.Names) == 0 && len(f.children[img.ID]) == 0 && !f.Listed(img)
+}
+
+// Listed reports that a manifest list of the store refers to the image.
+func (f *Family) Listed(img *Image) bool {
+	return slices.ContainsFunc(img.digests, func(d oci.Digest) bool { return f.listed[d] })
 }
 
 // Intermediate reports that an image has no name, but others are built upon it.

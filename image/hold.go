@@ -47,9 +47,9 @@ func (h *Hold) Release() {
 // garbageFile stands while content may be there that no record refers to.
 func (s *Store) garbageFile() string { return filepath.Join(s.dir, "garbage") }
 
-// markGarbage says that content may be left over. It is not synced: after a
+// MarkGarbage says, to the end of the last Hold, that content may be left over. It is not synced: after a
 // power cut a prune finds it too.
-func (s *Store) markGarbage() error {
+func (s *Store) MarkGarbage() error {
 	if err := state.WriteFile(s.dir, "garbage", nil, 0o600, false); err != nil {
 		return fmt.Errorf("mark image content: %w", err)
 	}
@@ -73,7 +73,7 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if _, err := os.Lstat(s.dir); errors.Is(err, fs.ErrNotExist) {
 		return Collected{}, nil
 	}
-	if err := s.markGarbage(); err != nil {
+	if err := s.MarkGarbage(); err != nil {
 		return Collected{}, err
 	}
 	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir()} {

@@ -40,6 +40,7 @@ type Image struct {
 	Stored   time.Time // when it came into this store
 	Size     int64     // bytes of its layers, unpacked
 	ReadOnly bool
+	List     *List // of a manifest list, which has neither config nor layers; nil of an image
 
 	digests []oci.Digest // of all its manifests and indexes
 }
@@ -131,9 +132,9 @@ func (s *Store) ReadConfig(img Image) ([]byte, error) {
 	return data, nil
 }
 
-// Exists reports whether Resolve finds the name.
+// Exists reports whether ResolveAny finds the name.
 func (s *Store) Exists(ctx context.Context, name string) (bool, error) {
-	_, err := s.Resolve(ctx, name)
+	_, _, err := s.ResolveAny(ctx, name)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

@@ -26,6 +26,7 @@ type record struct {
 	Layers    []layerRef    `json:"layers"`
 	Config    oci.Image     `json:"config"`
 	Stored    time.Time     `json:"stored"`
+	List      *List         `json:"list,omitempty"` // of a list, which has nothing else
 }
 
 // A manifestRef is one way in which the image came: other manifests may
@@ -43,6 +44,12 @@ type layerRef struct {
 
 // blobs calls f with the digest of each blob that the record refers to.
 func (r *record) blobs(f func(oci.Digest)) {
+	if r.List != nil {
+		for _, e := range r.List.Entries {
+			f(e.Descriptor.Digest)
+		}
+		return
+	}
 	f(r.ID)
 	for _, m := range r.Manifests {
 		f(m.Digest)
@@ -74,6 +81,9 @@ func nextChain(parent, diff oci.Digest) oci.Digest {
 
 // image is the record as others see it.
 func (r *record) image(names []oci.Reference) Image {
+	if r.List != nil {
+		return r.listImage(names)
+	}
 	img := Image{ID: r.ID, Config: r.Config, Stored: r.Stored, Names: names}
 	if r.Config.Created != nil {
 		img.Created = *r.Config.Created
@@ -150,8 +160,13 @@ func decodeRecord(id oci.Digest, data []byte) (*record, error) {
 	if r.Version != recordVersion {
 		return bad(fmt.Sprintf("version %d is not known", r.Version))
 	}
-	if r.ID != id || len(r.Manifests) == 0 {
+	if r.ID != id || (len(r.Manifests) == 0) != (r.List != nil) {
 		return bad("it is not what its name says")
+	}
+	if r.List != nil {
+		if err := r.List.check(); err != nil {
+			return bad(err.Error())
+		}
 	}
 	for _, l := range r.Layers {
 		if err := l.Diff.Validate(); err != nil {

@@ -165,7 +165,7 @@ func (s *Store) remove(ctx context.Context, id oci.Digest) (Removed, error) {
 
 // dropRecord removes a record and of its content what nobody else refers to.
 func (s *Store) dropRecord(ctx context.Context, l *state.Lock, id oci.Digest, only *content) error {
-	if err := s.markGarbage(); err != nil {
+	if err := s.MarkGarbage(); err != nil {
 		return err
 	}
 	if err := state.Remove(filepath.Join(s.recordsDir(), recordName(id)), true); err != nil {

@@ -69,7 +69,7 @@ func (s *Store) Find(ctx context.Context, name string) (Image, error) {
 				continue
 			}
 			r, err := s.readRecord(id)
-			if err != nil {
+			if err != nil || r.List != nil {
 				break
 			}
 			return r.image([]oci.Reference{full}), nil
@@ -81,6 +81,15 @@ func (s *Store) Find(ctx context.Context, name string) (Image, error) {
 // ResolveName is Resolve; it also returns the stored name that was meant,
 // which is zero when the image was found by its ID or digest.
 func (s *Store) ResolveName(ctx context.Context, name string) (Image, oci.Reference, error) {
+	img, ref, err := s.ResolveAny(ctx, name)
+	if err == nil && img.List != nil {
+		img, err = s.Instance(ctx, img, oci.HostPlatform())
+	}
+	return img, ref, err
+}
+
+// ResolveAny is ResolveName, but a manifest list stays one.
+func (s *Store) ResolveAny(ctx context.Context, name string) (Image, oci.Reference, error) {
 	img, ref, err := s.lookup(ctx, name)
 	if errors.Is(err, ErrNotFound) {
 		if found, berr := s.loadBuiltin(ctx, name); berr != nil {

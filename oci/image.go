@@ -56,6 +56,7 @@ type Platform struct {
 	OSVersion    string   `json:"os.version,omitempty"`
 	OSFeatures   []string `json:"os.features,omitempty"`
 	Variant      string   `json:"variant,omitempty"`
+	Features     []string `json:"features,omitempty"` // docker's: of the processor
 }
 
 // HostPlatform is what this program runs on.

@@ -53,6 +53,7 @@ const (
 	Manifest               // the manifest is written
 	Warning                // Text
 	Storing                // the image is made known
+	Instance               // an image of a list is next: Blob is its manifest, Text which of how many
 )
 
 // An Event is one thing that happened.

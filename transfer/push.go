@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -45,7 +46,7 @@ func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (
 		return Pushed{}, err
 	}
 	defer hold.Release()
-	img, found, err := t.Images.ResolveName(ctx, name)
+	img, found, err := t.Images.ResolveAny(ctx, name)
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -53,6 +54,9 @@ func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (
 		if dest = found.String(); found.Path == "" {
 			dest = name
 		}
+	}
+	if img.List != nil {
+		return t.pushList(ctx, img, dest, PushListOptions{PushOptions: o})
 	}
 	transport, rest := splitTransport(dest)
 	if transport != "docker" {
@@ -87,6 +91,13 @@ type push struct {
 	ref  oci.Reference
 	img  image.Image
 	o    PushOptions
+
+	// Of an image of a list:
+	byDigest bool                 // it gets no tag
+	from     *registry.Repository // has the blobs that the store has not; nil: the store has all
+	sibling  string               // from's name when it is on the same registry
+
+	mediaType string // of the manifest as it was sent
 }
 
 func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
@@ -122,15 +133,20 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 	for i, l := range m.Layers {
 		layers[i] = layers[first[l.Digest]]
 	}
-	if err := p.blob(ctx, m.Config, p.stored(m.Config.Digest), nil, Config); err != nil {
+	if err := p.blob(ctx, m.Config, p.stored(ctx, m.Config), nil, Config); err != nil {
 		return "", 0, err
 	}
 	data, mediaType, err := rewrite(m, data, layers, docker)
 	if err != nil {
 		return "", 0, err
 	}
+	p.mediaType = mediaType
+	tag := p.ref.Tag
+	if p.byDigest {
+		tag = ""
+	}
 	p.t.notify(Event{Kind: Manifest})
-	if err := p.repo.PutManifest(ctx, p.ref.Tag, mediaType, data); err != nil {
+	if err := p.repo.PutManifest(ctx, tag, mediaType, data); err != nil {
 		return "", 0, err
 	}
 	return oci.FromBytes(data), int64(len(data)), nil
@@ -165,6 +181,11 @@ func (p *push) mountable(ctx context.Context) (map[oci.Digest][]string, error) {
 		return nil, err
 	}
 	from := map[oci.Digest][]string{}
+	if p.sibling != "" && p.sibling != p.ref.Path {
+		for _, l := range p.img.Layers {
+			from[l.Blob.Digest] = []string{p.sibling}
+		}
+	}
 	for _, img := range images {
 		for _, n := range img.Names {
 			if n.Domain != p.ref.Domain || n.Path == p.ref.Path {
@@ -197,7 +218,7 @@ func (p *push) layer(ctx context.Context, l image.Layer, d oci.Descriptor, docke
 		want = image.Gzip
 	}
 	if want == have {
-		err := p.blob(ctx, d, p.stored(d.Digest), from, Blob)
+		err := p.blob(ctx, d, p.stored(ctx, d), from, Blob)
 		d.MediaType = mediaType(d.MediaType, have, docker)
 		return d, err
 	}
@@ -225,7 +246,7 @@ func mediaType(t string, c image.Compression, docker bool) string {
 
 // compress makes the blob of a layer in a nameless file.
 func (p *push) compress(ctx context.Context, l image.Layer, c image.Compression) (*os.File, oci.Descriptor, error) {
-	r, err := p.t.Images.OpenLayer(ctx, l)
+	r, err := p.open(ctx, l)
 	if err != nil {
 		return nil, oci.Descriptor{}, err
 	}
@@ -249,10 +270,43 @@ func (p *push) compress(ctx context.Context, l image.Layer, c image.Compression)
 	return f, oci.Descriptor{Digest: oci.NewDigest(w.h.Sum(nil)), Size: w.n}, nil
 }
 
-// stored is a blob of the store.
-func (p *push) stored(d oci.Digest) registry.Content {
+// open opens the tar of a layer. One that is read from a registry is brought
+// here first, so that it is verified before a byte of it is used.
+func (p *push) open(ctx context.Context, l image.Layer) (io.ReadCloser, error) {
+	blobs := p.t.Images.Blobs()
+	if _, err := blobs.Stat(l.Blob.Digest); errors.Is(err, fs.ErrNotExist) && p.from != nil {
+		w, err := blobs.Writer(ctx, l.Blob.Digest, l.Blob.Size)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if err == nil {
+			defer w.Close()
+			if err := p.t.Images.MarkGarbage(); err != nil { // no record will refer to it
+				return nil, err
+			}
+			r, err := p.from.Blob(ctx, l.Blob, w.Offset())
+			if err != nil {
+				return nil, err
+			}
+			defer r.Close()
+			if _, err := io.Copy(w, r); err != nil {
+				return nil, err
+			}
+			if _, _, err := w.Commit(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p.t.Images.OpenLayer(ctx, l)
+}
+
+// stored is a blob of the store, or of the registry that the image is in.
+func (p *push) stored(ctx context.Context, d oci.Descriptor) registry.Content {
 	return func(offset int64) (io.ReadCloser, error) {
-		f, err := p.t.Images.Blobs().Open(d)
+		f, err := p.t.Images.Blobs().Open(d.Digest)
+		if errors.Is(err, fs.ErrNotExist) && p.from != nil {
+			return p.from.Blob(ctx, d, offset)
+		}
 		if err != nil {
 			return nil, err
 		}
