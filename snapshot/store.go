@@ -174,7 +174,7 @@ func (s *Store) RemoveLayer(ctx context.Context, chain oci.Digest) error {
 	if err != nil {
 		return fmt.Errorf("remove layer %s: %w", chain, err)
 	}
-	return removeTree(dir)
+	return errors.Join(removeTree(dir), s.removeDerived(ctx, chain))
 }
 
 // detach takes a layer's name away, with the lock held.
