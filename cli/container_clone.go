@@ -25,6 +25,7 @@ func (s *session) containerClone() *command.Command {
 			f.StringVar(&o.Name, "name", "", "Set name for the clone")
 			f.BoolVar(&o.Destroy, "destroy", false, "destroy the original container")
 			f.BoolVarP(&o.Force, "force", "f", false, "force the existing container to be destroyed")
+			f.StringVar(&o.Pod, "pod", "", "add the clone to the given pod")
 			f.BoolVar(&o.Run, "run", false, "run the new container")
 		},
 		Run: func(ctx context.Context, args []string) error {

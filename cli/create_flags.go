@@ -27,6 +27,7 @@ type createFlags struct {
 	imageVolume              string
 	arch, os, variant        string
 	swappiness               int64
+	podIDFile                string
 	rootfs                   bool
 	health                   healthFlags
 	preserveFDs              uint
@@ -53,6 +54,8 @@ func (c *createFlags) declare(f *command.Flags) {
 func (c *createFlags) declareIdentity(f *command.Flags) {
 	o := &c.o
 	f.StringVar(&o.Name, "name", "", "Assign a name to the container")
+	f.StringVar(&o.Pod, "pod", "", "Run container in an existing pod, or with new:NAME in a new one")
+	f.StringVar(&c.podIDFile, "pod-id-file", "", "Read the pod ID from the file")
 	f.BoolVar(&o.Replace, "replace", false, "If a container with the same name exists, replace it")
 	f.StringVar(&o.CIDFile, "cidfile", "", "Write the container ID to the file")
 	f.StringVar(&o.PidFile, "pidfile", "", "Write the container process ID to the file")
@@ -266,23 +269,30 @@ func declareResources(f *command.Flags, r *engine.Resources, swap *string, swapp
 	f.StringVar(&r.CPUSetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	f.StringVar(&r.CPUSetMems, "cpuset-mems", "", "Memory nodes (MEMs) in which to allow execution (0-3, 0,1). Only effective on NUMA systems.")
 	command.Optional(f, &r.PidsLimit, "pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited) (default 2048)", parseInt64)
+	declareBlockLimits(f, r)
+	rateFlag(f, "device-read-iops", "Limit read rate (IO per second) from a device (e.g. --device-read-iops=/dev/sda:1000)", &r.DeviceReadIOps, false)
+	rateFlag(f, "device-write-iops", "Limit write rate (IO per second) to a device (e.g. --device-write-iops=/dev/sda:1000)", &r.DeviceWriteIOps, false)
+}
+
+// declareBlockLimits declares those of them that pods have as well.
+func declareBlockLimits(f *command.Flags, r *engine.Resources) {
 	f.Uint16Var(&r.BlkioWeight, "blkio-weight", 0, "Block IO weight (relative weight) accepts a weight value between 10 and 1000.")
 	f.Func("blkio-weight-device", "", "DEVICE_NAME:WEIGHT", "Block IO weight of a device", commaList(func(s string) error {
 		w, err := engine.ParseWeight(s)
 		r.BlkioWeightDevice = append(r.BlkioWeightDevice, w)
 		return err
 	}))
-	rate := func(name, usage string, to *[]engine.Rate, bytes bool) {
-		f.Func(name, "", "strings", usage, commaList(func(s string) error {
-			v, err := engine.ParseRate(s, bytes)
-			*to = append(*to, v)
-			return err
-		}))
-	}
-	rate("device-read-bps", "Limit read rate (bytes per second) from a device (e.g. --device-read-bps=/dev/sda:1mb)", &r.DeviceReadBps, true)
-	rate("device-write-bps", "Limit write rate (bytes per second) to a device (e.g. --device-write-bps=/dev/sda:1mb)", &r.DeviceWriteBps, true)
-	rate("device-read-iops", "Limit read rate (IO per second) from a device (e.g. --device-read-iops=/dev/sda:1000)", &r.DeviceReadIOps, false)
-	rate("device-write-iops", "Limit write rate (IO per second) to a device (e.g. --device-write-iops=/dev/sda:1000)", &r.DeviceWriteIOps, false)
+	rateFlag(f, "device-read-bps", "Limit read rate (bytes per second) from a device (e.g. --device-read-bps=/dev/sda:1mb)", &r.DeviceReadBps, true)
+	rateFlag(f, "device-write-bps", "Limit write rate (bytes per second) to a device (e.g. --device-write-bps=/dev/sda:1mb)", &r.DeviceWriteBps, true)
+}
+
+// rateFlag declares a limit of DEVICE:RATE.
+func rateFlag(f *command.Flags, name, usage string, to *[]engine.Rate, bytes bool) {
+	f.Func(name, "", "strings", usage, commaList(func(s string) error {
+		v, err := engine.ParseRate(s, bytes)
+		*to = append(*to, v)
+		return err
+	}))
 }
 
 // setMemory fills what the text flags of declareResources say.

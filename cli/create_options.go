@@ -20,6 +20,21 @@ func (c *createFlags) options(argv, args []string) (engine.CreateOptions, error)
 	if err := c.setImage(&o, args); err != nil {
 		return o, err
 	}
+	if c.podIDFile != "" {
+		ids, err := readPodFiles(nil, []string{c.podIDFile})
+		if err != nil {
+			return o, err
+		}
+		if o.Pod != "" {
+			return o, errors.New("cannot specify both --pod and --pod-id-file")
+		}
+		o.Pod = ids[0]
+	}
+	switch o.InitCtr {
+	case "", "once", "always":
+	default:
+		return o, fmt.Errorf("init-ctr value must be 'always' or 'once': %q", o.InitCtr)
+	}
 	if err := c.setProcess(&o); err != nil {
 		return o, err
 	}

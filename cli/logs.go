@@ -18,11 +18,45 @@ import (
 	"hull/format"
 )
 
+// logFlags are the flags that logs and pod logs share.
+type logFlags struct {
+	engine.LogsOptions
+	since, until string
+	names, color bool
+}
+
+// declare declares them; short and tail are letters for --names and --tail.
+func (o *logFlags) declare(f *command.Flags, short, tail string) {
+	f.BoolVar(&o.color, "color", false, "Output the containers with different colors in the log.")
+	f.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output.  The default is false")
+	f.BoolVarP(&o.names, "names", short, false, "Output the container name in the log")
+	f.StringVar(&o.since, "since", "", "Show logs since TIMESTAMP")
+	o.Tail = -1
+	f.Func("tail", tail, "int", "Output the specified number of LINES at the end of the logs.  Defaults to -1, which prints all lines", func(v string) error {
+		if v == "all" {
+			o.Tail = -1
+			return nil
+		}
+		n, err := strconv.Atoi(v)
+		o.Tail = n
+		return err
+	})
+	f.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Output the timestamps in the log")
+	f.StringVar(&o.until, "until", "", "Show logs until TIMESTAMP")
+}
+
+// parse reads the times.
+func (o *logFlags) parse() (err error) {
+	if o.Since, err = when("since", o.since); err != nil {
+		return err
+	}
+	o.Until, err = when("until", o.until)
+	return err
+}
+
 func (s *session) logs() *command.Command {
 	var x selection
-	o := engine.LogsOptions{}
-	var since, until string
-	var names, color bool
+	var o logFlags
 	return &command.Command{
 		Usage: "[options] CONTAINER [CONTAINER...]",
 		Long:  "Retrieves logs for one or more containers.",
@@ -30,41 +64,18 @@ func (s *session) logs() *command.Command {
 			"logs --follow=true --since 10m ctrID", "logs mywebserver mydbserver"},
 		Complete: s.completeContainers(),
 		Flags: func(f *command.Flags) {
-			short := "n"
+			short, tail := "n", ""
 			if s.docker() {
-				short = ""
+				short, tail = "", "n"
 			}
-			f.BoolVar(&color, "color", false, "Output the containers with different colors in the log.")
-			f.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output.  The default is false")
+			o.declare(f, short, tail)
 			x.declare(f, "l", "")
-			f.BoolVarP(&names, "names", short, false, "Output the container name in the log")
-			f.StringVar(&since, "since", "", "Show logs since TIMESTAMP")
-			o.Tail = -1
-			tail := ""
-			if s.docker() {
-				tail = "n"
-			}
-			f.Func("tail", tail, "int", "Output the specified number of LINES at the end of the logs.  Defaults to -1, which prints all lines", func(v string) error {
-				if v == "all" {
-					o.Tail = -1
-					return nil
-				}
-				n, err := strconv.Atoi(v)
-				o.Tail = n
-				return err
-			})
-			f.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Output the timestamps in the log")
-			f.StringVar(&until, "until", "", "Show logs until TIMESTAMP")
 		},
 		Run: func(ctx context.Context, args []string) error {
 			if len(args) == 0 && !x.latest {
 				return errors.New("specify at least one container name or ID to log")
 			}
-			var err error
-			if o.Since, err = when("since", since); err != nil {
-				return err
-			}
-			if o.Until, err = when("until", until); err != nil {
+			if err := o.parse(); err != nil {
 				return err
 			}
 			e, err := s.open(ctx)
@@ -75,7 +86,7 @@ func (s *session) logs() *command.Command {
 			if err != nil {
 				return err
 			}
-			return s.showLogs(ctx, e, containers, o, names, color)
+			return s.showLogs(ctx, e, containers, o.LogsOptions, o.names, o.color)
 		},
 	}
 }

@@ -43,6 +43,7 @@ func (s *session) objectNodes() []command.Node {
 	nodes = append(nodes, s.secretNodes()...)
 	nodes = append(nodes, s.volumeNodes()...)
 	nodes = append(nodes, s.networkNodes()...)
+	nodes = append(nodes, s.podNodes()...)
 	return append(nodes, s.systemNodes()...)
 }
 
@@ -74,7 +75,7 @@ func (s *session) showObjects(found []any, text string) error {
 func (s *session) inspect() *command.Command {
 	var o inspectFlags
 	return &command.Command{
-		Usage: "[options] {CONTAINER|IMAGE|NETWORK|VOLUME} [...]",
+		Usage: "[options] {CONTAINER|IMAGE|NETWORK|POD|VOLUME} [...]",
 		Long: "Displays the low-level information on containers and images identified by name or ID.\n" +
 			"If given a name that matches both a container and an image, the container inspect is displayed.",
 		Examples: []string{"inspect fedora", "inspect --type image fedora", "inspect CtrID ImgID", "inspect --format \"imageId: {{.Id}} size: {{.Size}}\" fedora"},
@@ -84,7 +85,7 @@ func (s *session) inspect() *command.Command {
 			f.BoolVarP(&o.latest, "latest", "l", false, "Act on the latest container")
 			f.BoolVarP(&o.size, "size", "s", false, "Display total file size")
 			f.StringVarP(&o.kind, "type", "t", "all", "Specify inspect-object type")
-			f.Words("type", "all", "container", "image", "network", "volume")
+			f.Words("type", "all", "container", "image", "network", "pod", "volume")
 			f.Completion("format", completeFormat(engine.ContainerInspect{}))
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -132,6 +133,7 @@ func (s *session) find(ctx context.Context, e *engine.Engine, o inspectFlags, na
 		{"image", func() (any, error) { return e.InspectImage(ctx, name) }},
 		{"volume", func() (any, error) { return e.VolumeInspect(ctx, name) }},
 		{"network", func() (any, error) { return s.inspectNetwork(ctx, e, name) }},
+		{"pod", func() (any, error) { return e.PodInspect(ctx, name) }},
 	}
 	for _, k := range kinds {
 		if o.kind != "all" && o.kind != k.kind {
@@ -143,7 +145,7 @@ func (s *session) find(ctx context.Context, e *engine.Engine, o inspectFlags, na
 		}
 	}
 	if o.kind != "all" {
-		return nil, fmt.Errorf("%q is not a type of object: choose all, container, image, network or volume", o.kind)
+		return nil, fmt.Errorf("%q is not a type of object: choose all, container, image, network, pod or volume", o.kind)
 	}
 	return nil, fmt.Errorf("no such object: %q: %w", name, engine.ErrNotFound)
 }

@@ -90,6 +90,8 @@ func (s *session) create() *command.Command {
 		Complete:     s.completeImageThenNothing,
 		Flags: func(f *command.Flags) {
 			c.declare(f)
+			f.StringVar(&c.o.InitCtr, "init-ctr", "", "Run this container in the pod before its other containers: once, or at each start (\"once\"|\"always\")")
+			f.Words("init-ctr", "once", "always")
 			s.completeCreate(f)
 		},
 		Run: func(ctx context.Context, args []string) error {

@@ -24,9 +24,13 @@ import (
 // this; a command that watched the container does it in its place. Whoever
 // comes second finds nothing to do.
 func (e *Engine) Cleanup(ctx context.Context, id string) error {
+	pod := ""
+	if r, err := e.loadRecord(id); err == nil {
+		pod = r.Pod
+	}
 	again, err := e.cleanup(ctx, id)
 	if err != nil || again < 0 {
-		return err
+		return errors.Join(err, e.podSettled(ctx, pod))
 	}
 	return e.restartLater(ctx, id, again)
 }

@@ -21,6 +21,10 @@ func (e *Engine) Clone(ctx context.Context, name string, o CloneOptions) (string
 	c := r.Options
 	c.Name, c.CIDFile, c.PidFile = o.Name, "", ""
 	c.Image = firstOf(o.Image, r.ImageID)
+	if r.Infra {
+		return "", fmt.Errorf("clone container %s: it is the infra container of a pod, which is cloned as a whole", r.Name)
+	}
+	r.leavePod(&c, o.Pod)
 	if c.Rootfs != "" {
 		if o.Image != "" {
 			return "", fmt.Errorf("clone container %s: it has a root file system instead of an image", r.Name)

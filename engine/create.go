@@ -53,6 +53,16 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 			return nil, nil, fmt.Errorf("replace container %s: %w", o.Name, err)
 		}
 	}
+	newPod, err := e.settlePod(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	made := false
+	defer func() {
+		if newPod && !made {
+			e.removeNewPod(ctx, r.Pod)
+		}
+	}()
 	if err := base(r); err != nil {
 		return nil, nil, err
 	}
@@ -74,6 +84,7 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 		e.unlockGone(l, r.ID)
 		return nil, nil, err
 	}
+	made = true
 	e.event(ctx, "container", "create", r, nil)
 	return r, l, nil
 }
@@ -169,6 +180,9 @@ func (e *Engine) findImage(ctx context.Context, r *record) error {
 			return fmt.Errorf("use rootfs %s: %w", o.Rootfs, err)
 		}
 		o.Rootfs = dir
+		return nil
+	}
+	if r.bare() {
 		return nil
 	}
 	if o.Image == "" {
@@ -286,7 +300,7 @@ func (e *Engine) settleNames(ctx context.Context, r *record) error {
 // prepareRootfs makes the writable layer.
 func (e *Engine) prepareRootfs(ctx context.Context, r *record) error {
 	o := &r.Options
-	if o.Rootfs != "" && !o.RootfsOverlay {
+	if o.Rootfs != "" && !o.RootfsOverlay || r.bare() {
 		return nil
 	}
 	if o.Rootfs != "" {

@@ -17,18 +17,24 @@ import (
 // is, how names are resolved. They are mounted, never written into its own
 // file system, where a link could lead anywhere (RT-15).
 func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) error {
-	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles(), own: r.owners()}
+	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles()}
 	o := &r.Options
 	hostname := containerHostname(r, *f)
 	w.write("/run/.containerenv", "containerenv", e.containerEnv(r))
 	if !o.NoHostname && hostname != "" {
 		w.write("/etc/hostname", "hostname", []byte(hostname+"\n"))
 	}
+	if err := e.joinHostname(r, f, &w); err != nil {
+		return err
+	}
 	if id, ok := strings.CutPrefix(o.NetworkMode, "container:"); ok {
+		if err := e.podHosts(r); err != nil {
+			return err
+		}
 		// Whose network it is, his are the names.
 		for dst, name := range map[string]string{"/etc/hosts": "hosts", "/etc/resolv.conf": "resolv.conf"} {
 			src := filepath.Join(e.containerRun(id), name)
-			if _, err := os.Lstat(src); err == nil && !w.taken[dst] {
+			if _, err := os.Lstat(src); err == nil && !w.taken[dst] && !(dst == "/etc/hosts" && o.NoHosts) {
 				w.files[dst] = src
 			}
 		}
@@ -43,6 +49,9 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 		if !slices.Contains(o.DNS, "none") {
 			w.write("/etc/resolv.conf", "resolv.conf", e.resolvConf(r, joined))
 		}
+	}
+	if r.bare() {
+		return w.err
 	}
 	passwdFile, groupFile, err := e.userEntries(r)
 	if err != nil {
@@ -113,7 +122,6 @@ type fileWriter struct {
 	dir   string
 	files map[string]string
 	taken map[string]bool
-	own   owners
 	err   error
 }
 
@@ -125,9 +133,6 @@ func (w *fileWriter) write(dst, name string, data []byte) {
 	}
 	file := filepath.Join(w.dir, name)
 	w.err = os.WriteFile(file, data, 0o644)
-	if w.err == nil && !w.own.none() {
-		w.err = os.Chown(file, outside(w.own.uids, 0), outside(w.own.gids, 0))
-	}
 	w.files[dst] = file
 }
 

@@ -83,7 +83,7 @@ func (e *Engine) psEntry(r *record, s *runState) PsEntry {
 		AutoRemove: r.Options.AutoRemove, Command: args, CreatedTime: r.Created, Created: r.Created.Unix(),
 		CreatedAt: r.Created.Format(time.RFC3339Nano), ID: r.ID, Image: r.ImageName, ImageID: r.ImageID,
 		Labels: e.labels(r), Names: []string{r.Name}, Pid: s.Pid, Ports: s.Ports, Restarts: s.Restarts,
-		ExitCode: int32(s.ExitCode), State: s.Status, Health: s.Health, Networks: []string{}, Mounts: []string{},
+		ExitCode: int32(s.ExitCode), Pod: r.Pod, PodName: e.podName(r), IsInfra: r.Infra, State: s.Status, Health: s.Health, Networks: []string{}, Mounts: []string{},
 	}
 	if p.Image == "" {
 		p.Image = r.Options.Rootfs
@@ -315,7 +315,7 @@ func (e *Engine) containerTest(ctx context.Context, key string) (func(value stri
 			return slices.ContainsFunc(s.Networks, func(j network.Joined) bool { return j.Network == v }) || r.Options.NetworkMode == v || slices.ContainsFunc(r.Options.Networks, func(n NetworkAttach) bool { return n.Name == v })
 		}), nil
 	case "pod":
-		return simple(func(*record, *runState, string) bool { return false }), nil
+		return e.podTest, nil
 	case "health":
 		return simple(func(_ *record, s *runState, v string) bool { return s.Health == v || v == "none" && s.Health == "" }), nil
 	case "restart-policy":

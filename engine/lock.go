@@ -72,6 +72,13 @@ func (e *Engine) Recover(ctx context.Context) error {
 			continue // somebody is at work on it
 		}
 		l := &lock{held}
+		if id, is := strings.CutPrefix(d.Name(), "pod-"); is {
+			if err := e.recoverPod(ctx, id); err != nil {
+				errs = append(errs, fmt.Errorf("recover pod %s: %w", id, err))
+				l.abandon()
+				continue
+			}
+		}
 		if id, is := strings.CutPrefix(d.Name(), "container-"); is {
 			if err := e.recoverContainer(ctx, id); err != nil {
 				errs = append(errs, fmt.Errorf("recover container %s: %w", id, err))

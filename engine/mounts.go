@@ -20,6 +20,9 @@ import (
 func (e *Engine) settleMounts(ctx context.Context, r *record) error {
 	o := &r.Options
 	r.Mounts = slices.Clone(o.Mounts)
+	if err := e.settleVolumesFrom(ctx, r); err != nil {
+		return err
+	}
 	taken := func(dst string) bool {
 		return slices.ContainsFunc(r.Mounts, func(m Mount) bool { return m.Destination == dst })
 	}
@@ -118,6 +121,9 @@ var ourOptions = []string{"z", "Z", "U", "O", "copy", "nocopy", "nocreate", "upp
 // container's own file system where a volume is to be filled from it.
 func (e *Engine) runtimeMounts(ctx context.Context, r *record) ([]oci.Mount, error) {
 	var out []oci.Mount
+	if r.bare() {
+		return nil, nil // they are for the members
+	}
 	for i := range r.Mounts {
 		m := &r.Mounts[i]
 		var more []oci.Mount
@@ -351,6 +357,8 @@ func (e *Engine) rootMounts(r *record) ([]oci.Mount, error) {
 		dir := filepath.Join(r.dir, "rootfs")
 		return []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{
 			"lowerdir=" + o.Rootfs, "upperdir=" + filepath.Join(dir, "upper"), "workdir=" + filepath.Join(dir, "work")}}}, nil
+	case r.bare():
+		return bareRoot(), nil
 	case r.made != nil:
 		return r.made, nil
 	}

@@ -44,7 +44,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, m *network.Manager, name str
 			if !force {
 				return fmt.Errorf("network %s is being used by container %s: %w", n.Name, r.Name, ErrInUse)
 			}
-			if _, err := e.Remove(ctx, r.ID, RemoveOptions{Force: true, Timeout: timeout}); err != nil && !errors.Is(err, ErrNotFound) {
+			if _, err := e.Remove(ctx, r.ID, RemoveOptions{Force: true, Depend: r.Infra, Timeout: timeout}); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
 		}

@@ -34,6 +34,13 @@ type CreateOptions struct {
 	Name    string `json:",omitempty"`
 	Replace bool   `json:"-"`
 
+	// Pod is the name or ID of the pod to join, or new:NAME. InitCtr makes the
+	// container one that runs to its end before the others: once, always.
+	Pod     string `json:",omitempty"`
+	InitCtr string `json:",omitempty"`
+	// infraOf is the pod whose infra container this is to be.
+	infraOf *podRecord
+
 	// Command replaces the image's command; Entrypoint, when not nil, replaces
 	// the image's entrypoint and drops its command.
 	Command    []string  `json:",omitempty"`
@@ -330,7 +337,8 @@ type StopOptions struct {
 type RemoveOptions struct {
 	Force   bool  // a running one is stopped
 	Volumes bool  // anonymous volumes as well
-	Depend  bool  // and containers that depend on it
+	Depend  bool  // and containers that depend on it; of an infra container, its pod
+	withPod bool  // its pod goes as well
 	Timeout *uint // seconds; with Force, nil is the container's own
 }
 
@@ -406,6 +414,7 @@ type UpdateOptions struct {
 type CloneOptions struct {
 	Name      string
 	Image     string // "" the same
+	Pod       string // "" the same
 	Resources *Resources
 	Destroy   bool // remove the original
 	Force     bool

@@ -43,6 +43,11 @@ type record struct {
 	GIDMap []oci.LinuxIDMapping `json:",omitempty"`
 	// Depends are the IDs whose namespaces it joins or that it requires.
 	Depends []string `json:",omitempty"`
+	// Pod is the ID of its pod, PodGroup the pod's cgroup; Infra marks the
+	// container that holds the pod's namespaces.
+	Pod      string `json:",omitempty"`
+	PodGroup string `json:",omitempty"`
+	Infra    bool   `json:",omitempty"`
 	// Incomplete marks a container that is being created, or whose creator
 	// was killed.
 	Incomplete bool `json:",omitempty"`
@@ -377,7 +382,7 @@ func (e *Engine) claimName(r *record) error {
 	}
 	file := filepath.Join(dirs[1], r.Name)
 	if r.transient {
-		if id, err := os.Readlink(file); err == nil && id != r.ID && e.exists(id) {
+		if id, err := os.Readlink(file); err == nil && id != r.ID && (e.exists(id) || e.podExists(id)) {
 			os.Remove(filepath.Join(dirs[0], r.Name))
 			return nameTaken(r.Name, id)
 		}
@@ -420,7 +425,7 @@ func (e *Engine) claimIn(dir string, r *record) error {
 		if owner == r.ID {
 			return nil
 		}
-		if e.exists(owner) || e.claimFresh(owner) {
+		if e.exists(owner) || e.podExists(owner) || e.claimFresh("container", owner) || e.claimFresh("pod", owner) {
 			return nameTaken(r.Name, owner)
 		}
 		e.dropClaim(file, owner)
@@ -428,10 +433,10 @@ func (e *Engine) claimIn(dir string, r *record) error {
 	return fmt.Errorf("claim name %s: %w", r.Name, ErrExists)
 }
 
-// claimFresh says whether a claim's container may just be being created: its
-// lock is held.
-func (e *Engine) claimFresh(id string) bool {
-	file := filepath.Join(e.locksDir(), "container-"+id)
+// claimFresh says whether a claim's container or pod may just be being
+// created: its lock is held.
+func (e *Engine) claimFresh(kind, id string) bool {
+	file := filepath.Join(e.locksDir(), kind+"-"+id)
 	if _, err := os.Lstat(file); err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
 	}

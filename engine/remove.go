@@ -20,6 +20,15 @@ func (e *Engine) Remove(ctx context.Context, name string, o RemoveOptions) ([]st
 	if err != nil {
 		return nil, err
 	}
+	if pod, err := e.podOfInfra(id, o); err != nil {
+		return nil, err
+	} else if pod != "" {
+		ids, err := e.PodContainers(ctx, pod, true)
+		if err == nil {
+			_, err = e.PodRemove(ctx, pod, PodRemoveOptions{Force: o.Force, Timeout: o.Timeout})
+		}
+		return ids, err
+	}
 	var removed []string
 	dependents, err := e.dependents(id)
 	if err != nil {
@@ -36,10 +45,14 @@ func (e *Engine) Remove(ctx context.Context, name string, o RemoveOptions) ([]st
 			return removed, err
 		}
 	}
+	pod := ""
+	if r, err := e.loadRecord(id); err == nil && !o.withPod {
+		pod = r.Pod
+	}
 	if err := e.removeOne(ctx, id, o); err != nil {
 		return removed, err
 	}
-	return append(removed, id), nil
+	return append(removed, id), e.podSettled(ctx, pod)
 }
 
 // dependents are the containers that join or require another.

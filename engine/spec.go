@@ -18,6 +18,8 @@ type specFacts struct {
 	Defaults Defaults
 	// HostHostname is the engine's.
 	HostHostname string
+	// JoinedHostname is that of the uts namespace of another container.
+	JoinedHostname string
 	// RunDir has the container's hosts, hostname and so on; Files are which of
 	// them exist: destination → file.
 	Files map[string]string
@@ -173,7 +175,7 @@ func (b *specBuilder) process() error {
 		ConsoleSize: b.f.ConsoleSize,
 		User:        specs.User{UID: u.UID, GID: u.GID, AdditionalGids: u.Groups, Umask: &umask},
 		Args:        args,
-		Env:         environment(b.r, b.f, b.s.Hostname),
+		Env:         environment(b.r, b.f, firstOf(b.s.Hostname, b.f.JoinedHostname)),
 		Cwd:         workingDir(b.r),
 		OOMScoreAdj: b.o.OOMScoreAdj,
 	}
@@ -198,6 +200,9 @@ func commandLine(r *record) ([]string, error) {
 		cmd = r.Options.Command
 	}
 	args := append(slices.Clone(entry), cmd...)
+	if r.bare() {
+		args = []string{"hull-infra"} // what its process is called
+	}
 	if len(args) == 0 {
 		return nil, hint(fmt.Errorf("no command: neither the image nor the command line has one"), "name the program after the image")
 	}

@@ -19,6 +19,11 @@ const (
 // after what it lies in. What the user mounts replaces what would be there.
 func (b *specBuilder) mounts() error {
 	var all []specs.Mount
+	if b.r.bare() {
+		all, err := b.shmMount()
+		b.s.Mounts = all
+		return err
+	}
 	all = append(all, b.kernelMounts()...)
 	shm, err := b.shmMount()
 	if err != nil {

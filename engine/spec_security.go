@@ -136,7 +136,7 @@ var maskedPaths = []string{
 var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 
 func (b *specBuilder) paths() error {
-	if b.o.Privileged {
+	if b.o.Privileged || b.r.bare() {
 		return nil
 	}
 	masked, readonly := slices.Clone(maskedPaths), slices.Clone(readonlyPaths)

@@ -150,6 +150,11 @@ func (t *starting) directory(ctx context.Context) error {
 }
 
 func (t *starting) lookUp(ctx context.Context) (err error) {
+	if t.r.Pod != "" && !t.r.Infra && t.r.Options.InitCtr == "" {
+		if err := t.e.ensurePod(ctx, t.r.Pod); err != nil {
+			return err
+		}
+	}
 	for _, id := range t.r.Depends {
 		if err := t.e.ensureRunning(ctx, id); err != nil {
 			return err
@@ -163,6 +168,9 @@ func (t *starting) lookUp(ctx context.Context) (err error) {
 		if t.facts.Join[kind], err = t.e.joinPath(kind, mode); err != nil {
 			return err
 		}
+	}
+	if t.r.bare() {
+		return nil
 	}
 	t.seccomp, err = t.e.seccompProgram(t.r, &t.facts)
 	return err
@@ -324,6 +332,9 @@ func (t *starting) limits(ctx context.Context) error {
 	if t.facts.Cgroup == "" {
 		return nil
 	}
+	if err := t.e.limitPod(ctx, t.r); err != nil {
+		return err
+	}
 	host, err := cgroup.LookUp()
 	if err != nil {
 		return err
@@ -354,6 +365,8 @@ func (e *Engine) cgroupPath(r *record) string {
 	switch {
 	case mode == "disabled":
 		return ""
+	case r.PodGroup != "":
+		return filepath.Join(r.PodGroup, "hull-"+r.ID)
 	case mode == "split":
 		return "hull-" + r.ID // below the engine's own
 	case parent == "" && e.o.Rootless:
@@ -372,7 +385,7 @@ func (t *starting) compile(ctx context.Context) error {
 		return err
 	}
 	o := ociruntime.CompileOptions{
-		Facts: hostFacts, Seccomp: t.seccomp, Init: t.r.ownInit(t.e),
+		Facts: hostFacts, Seccomp: t.seccomp, Init: t.r.ownInit(t.e), Infra: t.r.bare(),
 		ChownStdio: !t.r.Options.Terminal && !strings.HasPrefix(t.r.Options.LogDriver, "passthrough"),
 		Wait:       t.o.wait, WaitHooks: ociruntime.HasEarlyHooks(t.spec.Hooks),
 	}
@@ -407,6 +420,13 @@ func (t *starting) compile(ctx context.Context) error {
 		if t.facts.Join[oci.UserNamespace] != "" {
 			o.Namespaces = append(o.Namespaces, ociruntime.NamespaceFile{Type: oci.UserNamespace, File: t.userns})
 		}
+	}
+	if src := t.facts.Files["/dev/shm"]; src != "" {
+		tree, err := foreignTree(src)
+		if err != nil {
+			return err
+		}
+		o.Trees = append(o.Trees, ociruntime.Tree{Source: src, File: t.keep(tree)})
 	}
 	for _, fd := range preserved(t.r.Options.PreserveFDs, t.r.Options.PreserveFD) {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))

@@ -211,7 +211,7 @@ func (e *Engine) Prune(ctx context.Context, f Filters) ([]Removed, error) {
 	var out []Removed
 	for _, r := range all {
 		s, err := e.state(r)
-		if err != nil || s.running() || !match(r, s) {
+		if err != nil || s.running() || r.Infra || !match(r, s) {
 			continue
 		}
 		var size uint64

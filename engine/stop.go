@@ -73,7 +73,11 @@ func (e *Engine) Stop(ctx context.Context, name string, o StopOptions) error {
 		return err
 	}
 	defer l.Release()
-	return e.stop(ctx, r, s, o)
+	if err := e.stop(ctx, r, s, o); err != nil {
+		return err
+	}
+	l.Release()
+	return e.podSettled(ctx, r.Pod)
 }
 
 // stop is Stop with the lock held. The state is settled when it returns.

@@ -144,6 +144,10 @@ func (c *compiler) begin() error {
 	if err := c.namespaces(); err != nil {
 		return err
 	}
+	given := map[string]plan.FD{}
+	for _, t := range c.o.Trees {
+		given[t.Source] = c.inherit("mount "+t.Source, t.File)
+	}
 	for i, f := range c.o.Preserve {
 		c.keep = append(c.keep, c.inherit(fmt.Sprintf("preserved %d", i), f))
 	}
@@ -152,7 +156,7 @@ func (c *compiler) begin() error {
 	if c.newNS&unix.CLONE_NEWTIME != 0 && len(c.linux.TimeOffsets) > 0 {
 		c.offsets, _ = c.b.Openat(plan.CWD, "/proc/self/timens_offsets", unix.O_WRONLY|unix.O_CLOEXEC)
 	}
-	if err := c.hostTrees(); err != nil {
+	if err := c.hostTrees(given); err != nil {
 		return err
 	}
 	if !c.ownMaps {

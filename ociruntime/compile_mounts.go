@@ -112,7 +112,7 @@ func (c *compiler) tree(m *oci.Mount, o mountOptions) plan.FD {
 // when it is copied before everything becomes a slave. With a user namespace of
 // many ids the source may be out of the container's reach. One that lies where the
 // root will be attached must not be looked up through the container's links.
-func (c *compiler) hostTrees() error {
+func (c *compiler) hostTrees(given map[string]plan.FD) error {
 	all := make([]*oci.Mount, 0, len(c.spec.Mounts)+len(c.o.Rootfs))
 	for i := range c.o.Rootfs {
 		all = append(all, &c.o.Rootfs[i])
@@ -124,6 +124,10 @@ func (c *compiler) hostTrees() error {
 		o, err := parseMount(*m)
 		if err != nil {
 			return err
+		}
+		if tree, ok := given[m.Source]; ok && o.bind {
+			c.trees[m] = tree
+			continue
 		}
 		maps := len(m.UIDMappings)+len(m.GIDMappings) > 0
 		if maps && (!slices.Equal(m.UIDMappings, c.linux.UIDMappings) || !slices.Equal(m.GIDMappings, c.linux.GIDMappings)) {

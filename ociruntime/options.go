@@ -34,6 +34,9 @@ type CompileOptions struct {
 	// Namespaces are open namespaces to join instead of what the configuration
 	// says for their type.
 	Namespaces []NamespaceFile
+	// Trees are mounts, attached nowhere, that are the sources of bind mounts
+	// in the place of what the path is here: mounts of another mount namespace.
+	Trees []Tree
 	// Wait stops the plan before it executes the program until one byte comes
 	// from Control, and WaitHooks also before pivot_root.
 	Wait, WaitHooks bool
@@ -57,6 +60,12 @@ type CompileOptions struct {
 	Init bool
 	// Infra executes no program: the process holds the namespaces until SIGTERM or SIGINT.
 	Infra bool
+}
+
+// A Tree is an open mount that stands for a source.
+type Tree struct {
+	Source string
+	File   *os.File
 }
 
 // A NamespaceFile is an open namespace.
