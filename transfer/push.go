@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -157,11 +156,11 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 func (p *push) format(m *oci.Manifest) (docker bool, err error) {
 	switch p.o.Format {
 	case "":
-		return isDocker(m) && p.o.Compression != image.Zstd, nil
+		return isDocker(m) && !isZstd(p.o.Compression), nil
 	case "oci":
 		return false, nil
 	case "v2s2", "docker":
-		if p.o.Compression == image.Zstd {
+		if isZstd(p.o.Compression) {
 			return false, errors.New("layers compressed by zstd need the format oci")
 		}
 		return true, nil
@@ -205,6 +204,9 @@ func (p *push) mountable(ctx context.Context) (map[oci.Digest][]string, error) {
 // the manifest is to call it.
 func (p *push) layer(ctx context.Context, l image.Layer, d oci.Descriptor, docker bool, from []string) (oci.Descriptor, error) {
 	have, _ := image.LayerCompression(d.MediaType)
+	if have == image.Zstd && d.Annotations[chunkedChecksum] != "" && p.o.Compression == image.ZstdChunked {
+		have = image.ZstdChunked
+	}
 	want := have
 	switch {
 	case have == image.Uncompressed:
@@ -214,7 +216,7 @@ func (p *push) layer(ctx context.Context, l image.Layer, d oci.Descriptor, docke
 	case p.o.Force && p.o.Compression != "":
 		want = p.o.Compression
 	}
-	if have == image.Zstd && docker && !p.o.Force {
+	if isZstd(have) && docker && !p.o.Force {
 		want = image.Gzip
 	}
 	if want == have {
@@ -229,45 +231,11 @@ func (p *push) layer(ctx context.Context, l image.Layer, d oci.Descriptor, docke
 	}
 	defer f.Close()
 	made.MediaType = image.LayerType(want, docker)
-	made.Annotations = d.Annotations
+	made.Annotations = addAnnotations(d.Annotations, made.Annotations)
 	content := func(offset int64) (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(f, offset, made.Size-offset)), nil
 	}
 	return made, p.blob(ctx, made, content, nil, Blob)
-}
-
-// mediaType is the type of an unchanged layer in a manifest of the format.
-func mediaType(t string, c image.Compression, docker bool) string {
-	if !oci.IsLayer(t) || t == image.LayerType(c, docker) {
-		return t
-	}
-	return image.LayerType(c, docker)
-}
-
-// compress makes the blob of a layer in a nameless file.
-func (p *push) compress(ctx context.Context, l image.Layer, c image.Compression) (*os.File, oci.Descriptor, error) {
-	r, err := p.open(ctx, l)
-	if err != nil {
-		return nil, oci.Descriptor{}, err
-	}
-	defer r.Close()
-	f, err := os.CreateTemp("", "hull-push-")
-	if err != nil {
-		return nil, oci.Descriptor{}, err
-	}
-	os.Remove(f.Name())
-	w := &hashWriter{w: f, h: oci.Digest("sha256:").Hash()}
-	z, err := image.Compress(w, c, p.o.Level)
-	if err == nil {
-		if _, err = io.Copy(z, r); err == nil {
-			err = z.Close()
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, oci.Descriptor{}, err
-	}
-	return f, oci.Descriptor{Digest: oci.NewDigest(w.h.Sum(nil)), Size: w.n}, nil
 }
 
 // open opens the tar of a layer. One that is read from a registry is brought
@@ -357,23 +325,6 @@ func (p *push) blob(ctx context.Context, d oci.Descriptor, content registry.Cont
 type readCloser struct {
 	io.Reader
 	io.Closer
-}
-
-// hashWriter hashes and counts what is written through it.
-type hashWriter struct {
-	w io.Writer
-	h interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
-	n int64
-}
-
-func (w *hashWriter) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.h.Write(p[:n])
-	w.n += int64(n)
-	return n, err
 }
 
 // rewrite returns the manifest with the layers and in the format: the same

@@ -87,6 +87,7 @@ func TestPushFormatsAndCompression(t *testing.T) {
 		{"gzip", oci.MediaTypeManifest, oci.MediaTypeLayerGzip, PushOptions{}},
 		{"docker", oci.DockerManifest, oci.DockerLayerGzip, PushOptions{Format: "v2s2"}},
 		{"zstd", oci.MediaTypeManifest, oci.MediaTypeLayerZstd, PushOptions{Compression: image.Zstd, Force: true}},
+		{"chunked", oci.MediaTypeManifest, oci.MediaTypeLayerZstd, PushOptions{Compression: image.ZstdChunked, Force: true, Level: 3}},
 	} {
 		p, err := x.Push(context.Background(), host+"/plain:1", host+"/made:"+c.tag, c.o)
 		if err != nil {
@@ -97,6 +98,9 @@ func TestPushFormatsAndCompression(t *testing.T) {
 		m, err := oci.DecodeManifest([]byte(raw))
 		if err != nil || m.MediaType != c.want || m.Layers[0].MediaType != c.layer || oci.FromBytes([]byte(raw)) != p.Digest {
 			t.Errorf("%s: %v %s", c.tag, err, raw)
+		}
+		if chunked := m.Layers[0].Annotations[chunkedChecksum] != ""; chunked != (c.tag == "chunked") {
+			t.Errorf("%s: annotations %v", c.tag, m.Layers[0].Annotations)
 		}
 		again, err := harness(t, t.TempDir()).Pull(context.Background(), host+"/made:"+c.tag, PullOptions{})
 		if err != nil || again[0].Image.ID != f.m.Config.Digest && c.tag != "docker" {
