@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,9 +27,9 @@ type ApplyOptions struct {
 	IgnoreChown bool
 	// Plain unpacks an archive that is no layer: names of whiteouts are names.
 	Plain bool
-	// Implicit is called with each directory that had to be made although the
-	// layer does not list it ("" is the root), and may be called for one that is
-	// listed later. Such a directory is the one below, changed; nil leaves it 0755.
+	// Implicit is called at the end with each directory that had to be made
+	// although the layer does not list it ("" is the root). Such a directory is
+	// the one below, changed; nil leaves it 0755.
 	Implicit func(path string)
 }
 
@@ -35,6 +37,7 @@ const (
 	maxPath    = unix.PathMax - 1
 	maxDepth   = 512      // directories are held open
 	maxPadding = 64 << 20 // behind the end of the archive
+	maxImplied = 16 << 20 // bytes of names of directories that are not listed
 	copyBuffer = 256 << 10
 )
 
@@ -99,6 +102,9 @@ type applier struct {
 	files    int64
 	sawRoot  bool
 
+	implied     map[string]struct{} // directories that were made and not listed yet
+	impliedSize int
+
 	// made are the paths of this layer, hashed, since a whiteout is for the layers
 	// below only. A set of hashes stays small also for a million long names; the
 	// seed is secret, so nobody can make two names collide. nil unless Delete.
@@ -115,9 +121,7 @@ func (a *applier) run() error {
 			if a.in.n%512 != 0 {
 				return fmt.Errorf("read archive: %w", io.ErrUnexpectedEOF)
 			}
-			if !a.sawRoot {
-				a.implicit("")
-			}
+			a.reportImplied()
 			return nil
 		}
 		if err != nil {
@@ -146,16 +150,54 @@ func (a *applier) drain() error {
 	return err
 }
 
-func (a *applier) implicit(path string) {
-	if a.o.Implicit != nil {
+// imply notes a directory that the layer does not list.
+func (a *applier) imply(path string) error {
+	if err := a.countFile(); err != nil || a.o.Implicit == nil {
+		return err
+	}
+	if a.implied == nil {
+		a.implied = make(map[string]struct{})
+	}
+	if _, ok := a.implied[path]; ok {
+		return nil
+	}
+	a.implied[path] = struct{}{}
+	if a.impliedSize += len(path); a.impliedSize > maxImplied {
+		return fmt.Errorf("%w: more than %d bytes of names of directories that it does not list", ErrTooLarge, maxImplied)
+	}
+	return nil
+}
+
+// listed takes the top directory from those that are not.
+func (a *applier) listed() {
+	if len(a.implied) > 0 {
+		delete(a.implied, a.dirs.path())
+	}
+}
+
+func (a *applier) reportImplied() {
+	if a.o.Implicit == nil {
+		return
+	}
+	for _, path := range slices.Sorted(maps.Keys(a.implied)) {
 		a.o.Implicit(path)
 	}
+	if !a.sawRoot {
+		a.o.Implicit("")
+	}
+}
+
+func (a *applier) countFile() error {
+	if a.files++; a.o.MaxFiles > 0 && a.files > a.o.MaxFiles {
+		return fmt.Errorf("%w: more than %d entries", ErrTooLarge, a.o.MaxFiles)
+	}
+	return nil
 }
 
 // count holds the layer against its bounds.
 func (a *applier) count(h *tar.Header) error {
-	if a.files++; a.o.MaxFiles > 0 && a.files > a.o.MaxFiles {
-		return fmt.Errorf("%w: more than %d entries", ErrTooLarge, a.o.MaxFiles)
+	if err := a.countFile(); err != nil {
+		return err
 	}
 	if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse {
 		return nil

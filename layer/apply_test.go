@@ -430,6 +430,22 @@ func TestWhiteouts(t *testing.T) {
 	}
 }
 
+// What is listed after all is not implied; what is not counts as an entry.
+func TestImplied(t *testing.T) {
+	var implied []string
+	o := ApplyOptions{Whiteouts: Delete, Implicit: func(p string) { implied = append(implied, p) }}
+	if err := apply(t, t.TempDir(), archive(t, "f a/b/x = 1", "f c/y = 2", "d a", "f a/b/z = 3"), o); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(implied); got != "[a/b c ]" {
+		t.Errorf("implied %s, want a/b, c and the root", got)
+	}
+	o.MaxFiles = 5
+	if err := apply(t, t.TempDir(), archive(t, "f a/b/c/d/e/x = 1"), o); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one entry that makes five directories: %v, want ErrTooLarge", err)
+	}
+}
+
 func FuzzApply(f *testing.F) {
 	f.Add(archive(f, "d a", "f a/b = x", "l l = /etc", "f l/x = y", "h h = a/b"))
 	f.Add(archive(f, "f ../x = x", "f a/.wh..wh..opq", "f .wh.a"))

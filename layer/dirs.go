@@ -152,10 +152,10 @@ func (a *applier) enterNew(name string, path []string) error {
 	}
 	top.timed = false
 	a.mark(path)
-	if !hid {
-		a.implicit(strings.Join(path, "/"))
+	if hid {
+		return a.countFile()
 	}
-	return nil
+	return a.imply(strings.Join(path, "/"))
 }
 
 // throughLink opens the directory that the link name leads to inside the

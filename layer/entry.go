@@ -177,6 +177,7 @@ func (a *applier) dir(base string, h *tar.Header) error {
 	if _, err := a.mkdir(base); err != nil {
 		return err
 	}
+	a.listed()
 	return a.finishDir(h)
 }
 
