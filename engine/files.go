@@ -17,7 +17,7 @@ import (
 // is, how names are resolved. They are mounted, never written into its own
 // file system, where a link could lead anywhere (RT-15).
 func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) error {
-	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles()}
+	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles(), own: r.owners()}
 	o := &r.Options
 	hostname := containerHostname(r, *f)
 	w.write("/run/.containerenv", "containerenv", e.containerEnv(r))
@@ -122,6 +122,7 @@ type fileWriter struct {
 	dir   string
 	files map[string]string
 	taken map[string]bool
+	own   owners
 	err   error
 }
 
@@ -133,6 +134,9 @@ func (w *fileWriter) write(dst, name string, data []byte) {
 	}
 	file := filepath.Join(w.dir, name)
 	w.err = os.WriteFile(file, data, 0o644)
+	if w.err == nil && !w.own.none() {
+		w.err = os.Chown(file, outside(w.own.uids, 0), outside(w.own.gids, 0))
+	}
 	w.files[dst] = file
 }
 

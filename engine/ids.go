@@ -203,7 +203,20 @@ func available(file string) (uint32, error) {
 // asked for, is outside the engine's 0.
 func (e *Engine) keepIDMaps(r *record, opts []string) error {
 	if !e.o.Rootless {
-		return errors.New("keep-id: root needs no such map, its ids are the same inside")
+		// Root's ids are the same inside anyway: what is new is the namespace.
+		if len(opts) > 0 {
+			return errors.New("keep-id: root has no ids to choose from")
+		}
+		var err error
+		if r.UIDMap, err = parseMap("/proc/self/uid_map"); err == nil {
+			r.GIDMap, err = parseMap("/proc/self/gid_map")
+		}
+		for _, m := range [][]oci.LinuxIDMapping{r.UIDMap, r.GIDMap} {
+			for i := range m {
+				m[i].HostID = m[i].ContainerID // outside is where this process is
+			}
+		}
+		return err
 	}
 	uid, gid := userns.HostUID(), hostGID()
 	size := uint64(0)
@@ -287,14 +300,16 @@ func (e *Engine) nomapMaps(r *record) error {
 	return nil
 }
 
-const defaultAutoSize = 65536
+// How many ids --userns auto gives a container: what its image needs, within
+// these bounds.
+const minAutoSize, maxAutoSize = 1024, 65536
 
 // autoUser is whose subordinate ids --userns auto gives out.
 const autoUser = "containers"
 
 // autoMaps choose a range of ids that no other container has or will get.
 func (e *Engine) autoMaps(ctx context.Context, r *record, opts []string) error {
-	size := uint64(defaultAutoSize)
+	size := uint64(0)
 	var uids, gids []string
 	for _, o := range opts {
 		k, v, _ := strings.Cut(o, "=")
@@ -312,6 +327,13 @@ func (e *Engine) autoMaps(ctx context.Context, r *record, opts []string) error {
 		default:
 			return fmt.Errorf("auto: option %q is not known", o)
 		}
+	}
+	if size == 0 {
+		n, err := e.autoSize(r)
+		if err != nil {
+			return err
+		}
+		size = uint64(n)
 	}
 	pool, err := e.autoPool()
 	if err != nil {
@@ -333,6 +355,51 @@ func (e *Engine) autoMaps(ctx context.Context, r *record, opts []string) error {
 		*m.out = append(own, withoutIDs(auto, own)...)
 	}
 	return nil
+}
+
+// autoSize is one more than the highest id that the container's files name and
+// its user is; nobody, whose id is high by custom, does not count.
+func (e *Engine) autoSize(r *record) (uint32, error) {
+	high := uint64(0)
+	take := func(id string) {
+		if n, err := strconv.ParseUint(id, 10, 32); err == nil && n < maxAutoSize {
+			high = max(high, n)
+		}
+	}
+	for id := range strings.SplitSeq(firstOf(r.Options.User, r.Image.User), ":") {
+		take(id)
+	}
+	for _, g := range r.Options.GroupAdd {
+		take(g)
+	}
+	if r.Chain != "" {
+		snaps, err := e.Snapshots()
+		if err != nil {
+			return 0, err
+		}
+		root, err := snaps.ViewTree(r.Chain)
+		if err != nil {
+			return 0, err
+		}
+		defer root.Close()
+		files, err := userFiles(root)
+		if err != nil {
+			return 0, err
+		}
+		for _, file := range [][]byte{files.Passwd, files.Group} {
+			for line := range strings.Lines(string(file)) {
+				f := strings.Split(strings.TrimSpace(line), ":")
+				if len(f) < 3 || f[0] == "nobody" || f[0] == "nogroup" {
+					continue
+				}
+				take(f[2])
+				if len(f) > 4 { // passwd
+					take(f[3])
+				}
+			}
+		}
+	}
+	return uint32(min(max(high+1, minAutoSize), maxAutoSize)), nil
 }
 
 // withoutIDs leaves out of maps the container's ids that own has.

@@ -10,8 +10,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ import (
 	"hull/inroot"
 	"hull/passwd"
 	"hull/state"
+	"hull/userns"
 )
 
 // settleUser finds out who the container runs as, by its own files. For an
@@ -151,7 +154,7 @@ func (e *Engine) userEntries(r *record) (passwdFile, groupFile []byte, err error
 		line := o.PasswdEntry
 		if line == "" && !r.User.Listed {
 			u := r.User
-			u.Name = firstOf(u.Name, fmt.Sprint(u.UID))
+			u.Name = firstOf(u.Name, r.keptName(), fmt.Sprint(u.UID))
 			u.Home = firstOf(u.Home, workingDir(r))
 			u.Shell = firstOf(u.Shell, "/bin/sh")
 			if line, err = passwd.Entry(u); err != nil {
@@ -165,7 +168,7 @@ func (e *Engine) userEntries(r *record) (passwdFile, groupFile []byte, err error
 	if needGroup {
 		line := o.GroupEntry
 		if line == "" && !r.User.GroupListed {
-			if line, err = passwd.GroupEntry(fmt.Sprint(r.User.GID), r.User.GID); err != nil {
+			if line, err = passwd.GroupEntry(firstOf(r.keptGroup(), fmt.Sprint(r.User.GID)), r.User.GID); err != nil {
 				return nil, nil, err
 			}
 		} else if err := passwd.CheckLine(line); err != nil {
@@ -174,6 +177,25 @@ func (e *Engine) userEntries(r *record) (passwdFile, groupFile []byte, err error
 		groupFile = appendLine(files.Group, expandEntry(line, r))
 	}
 	return e.addHostUsers(r, passwdFile, groupFile)
+}
+
+// keptName is what the user whose ids --userns keep-id keeps is called outside.
+func (r *record) keptName() string {
+	if strings.HasPrefix(r.Options.UserNS, "keep-id") && inside(r.UIDMap, 0) == int(r.User.UID) {
+		if u, err := user.LookupId(strconv.Itoa(userns.HostUID())); err == nil {
+			return u.Username
+		}
+	}
+	return ""
+}
+
+func (r *record) keptGroup() string {
+	if strings.HasPrefix(r.Options.UserNS, "keep-id") && inside(r.GIDMap, 0) == int(r.User.GID) {
+		if g, err := user.LookupGroupId(strconv.Itoa(hostGID())); err == nil {
+			return g.Name
+		}
+	}
+	return ""
 }
 
 // expandEntry fills in what --passwd-entry and --group-entry may leave open.
