@@ -32,6 +32,7 @@ func Compile(spec *oci.Spec, o CompileOptions) (p *plan.Plan, warnings []string,
 		c.openLabels,    // files of the host's /proc that are written much later
 		c.pivot,         // the host's files are gone after this
 		c.terminal,      // of the container's own devpts
+		c.sealDev,       // a /dev that is read-only: everything is in it by now
 		c.created,       // everything is there but the program: wait to be started
 		c.descriptors,   // so that nothing of the host can be a working directory (CVE-2024-21626)
 		c.limits,        // what raising wants a capability for; a low limit on open files must not be in the way of the line above
@@ -62,6 +63,7 @@ type compiler struct {
 	ownNS   bool             // the container has a mount namespace of its own or joins one
 	root    plan.FD          // the container's root
 	dev     bool             // /dev is a mount of the container's own
+	devRO   bool             // and is to be read-only
 	control plan.FD
 	userFD  plan.FD // CompileOptions.UserNS
 	// rootTree is CompileOptions.RootTree.

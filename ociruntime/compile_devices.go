@@ -72,6 +72,18 @@ func (c *compiler) devices() error {
 	return nil
 }
 
+// sealDev makes /dev read-only when it was asked for.
+func (c *compiler) sealDev() error {
+	if !c.devRO {
+		return nil
+	}
+	c.b.Phase("read-only /dev")
+	dev, _ := c.b.Openat2(c.root, "/dev", openPath|unix.O_DIRECTORY, inRoot)
+	c.b.MountSetattr(dev, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY})
+	c.b.Close(dev)
+	return nil
+}
+
 func (c *compiler) bindsDev() bool {
 	for _, m := range c.spec.Mounts {
 		if path.Clean(m.Destination) == "/dev" && isBind(m) {

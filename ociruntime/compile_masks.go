@@ -42,7 +42,8 @@ func (c *compiler) maskPaths() error {
 	masks := c.b.Fsmount(fs, 0)
 	c.b.MoveMount(masks, c.maskAt)
 	c.b.Close(c.maskAt)
-	c.b.Mknodat(masks, "file", unix.S_IFREG, 0)
+	// Readable, since programs take an empty file for granted where peers mount /dev/null.
+	c.b.Mknodat(masks, "file", unix.S_IFREG|0o444, 0)
 	c.b.Mkdirat(masks, "dir", 0o555)
 	c.b.MountSetattr(masks, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
 	for _, p := range masked {

@@ -61,6 +61,10 @@ func (c *compiler) mount(m *oci.Mount) error {
 	if m.Type != "proc" && m.Type != "sysfs" {
 		c.notKernels(target, dst)
 	}
+	if dst == "/dev" && o.set&unix.MOUNT_ATTR_RDONLY != 0 {
+		c.devRO = true // when the devices are in it
+		o.set &^= unix.MOUNT_ATTR_RDONLY
+	}
 	fs := c.fsopen(m.Type, m.Source, o.data)
 	mnt := c.b.Fsmount(fs, o.set)
 	c.attach(mnt, target, o)

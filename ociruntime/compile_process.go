@@ -60,6 +60,7 @@ func (c *compiler) credentials() error {
 	if err != nil {
 		return err
 	}
+	c.enterDirectory()
 	c.identity(caps)
 	umask := uint32(0o022)
 	if u := p.User.Umask; u != nil {
@@ -87,13 +88,27 @@ func (c *compiler) credentials() error {
 	return nil
 }
 
-// changeDirectory is done as the program's user, who may not be allowed. A
+// enterDirectory goes to the working directory with all capabilities, since a
+// program without them may be meant to begin in one that its user cannot reach.
+func (c *compiler) enterDirectory() {
+	if cwd := c.process.Cwd; cwd != "" && cwd != "/" {
+		c.b.Subject("change to the working directory " + cwd)
+		c.b.Chdir(cwd).Accept(unix.EACCES, unix.EPERM)
+		c.b.Subject("")
+	}
+}
+
+// changeDirectory is done as the program's user, who may be the only one to
+// have access, as on a file system of the network. It must succeed once. A
 // directory outside the root would be a descriptor of the host's, found by
 // way of /proc/self/fd (CVE-2024-21626).
 func (c *compiler) changeDirectory() {
 	if cwd := c.process.Cwd; cwd != "" && cwd != "/" {
 		c.b.Subject("change to the working directory " + cwd)
-		c.b.Chdir(cwd)
+		again := c.b.Chdir(cwd).Accept(unix.EACCES, unix.EPERM)
+		c.b.Getcwd()
+		c.b.Deny(0, 0xffff, '/', unix.EACCES) // still where the plan left it
+		again.SkipOnSuccess()
 		c.b.Getcwd()
 		c.b.Require(0, 0xff, '/', unix.ENOENT)
 		c.b.Subject("")

@@ -193,16 +193,27 @@ func (c *compiler) pivot() error {
 		c.b.MountSetattr(c.root, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY})
 		c.b.Subject("")
 	}
-	c.b.Fchdir(c.root)
 	switch {
 	case !c.ownNS:
+		c.b.Fchdir(c.root)
 		// The host's root stays the namespace's.
 		c.b.Chroot(".")
 	case c.o.NoPivot:
-		// The old root is under the new one then, and cannot be reached.
+		// The old root is under the new one then, and cannot be reached. But a
+		// user namespace may mount proc and sysfs anew wherever one stands whole
+		// in the mount namespace, and the host's are not masked.
+		for _, p := range c.o.Facts.KernelMounts {
+			if !below(p, c.rootTarget()) {
+				c.b.Subject("unmount the host's " + p)
+				c.b.Umount2(p, unix.MNT_DETACH)
+			}
+		}
+		c.b.Subject("")
+		c.b.Fchdir(c.root)
 		c.b.Mount(".", "/", "", unix.MS_MOVE, "")
 		c.b.Chroot(".")
 	default:
+		c.b.Fchdir(c.root)
 		c.b.PivotRoot(".", ".")
 		c.b.Umount2(".", unix.MNT_DETACH)
 	}

@@ -178,6 +178,11 @@ func (t *creation) compile(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if t.o.NoPivot {
+		if err := facts.LookUpKernelMounts(); err != nil {
+			return err
+		}
+	}
 	o := CompileOptions{Facts: facts, NoPivot: t.o.NoPivot, NoNewKeyring: t.o.NoNewKeyring, Wait: true, WaitHooks: hasEarlyHooks(spec.Hooks)}
 	fifo := filepath.Join(t.c.dir, startPipe)
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
@@ -241,10 +246,23 @@ func (t *creation) launch(context.Context) (err error) {
 	}
 	t.proc, err = plan.Launch(t.plan, l)
 	if err != nil {
-		return fmt.Errorf("unable to start container process: %w", err)
+		return startError(err)
 	}
 	t.c.Init, err = state.IdentifyProcess(t.proc.Pid)
 	return err
+}
+
+// startError tells why a plan failed, where engines and their users know it by other words.
+func startError(err error) error {
+	var step *plan.StepError
+	if errors.As(err, &step) && step.Call == "openat2" && step.Errno == unix.ELOOP {
+		for _, fstype := range []string{"proc", "sysfs"} {
+			if strings.HasPrefix(step.Subject, "mount "+fstype+" ") {
+				return fmt.Errorf("unable to start container process: filesystem %q must be mounted on ordinary directory: %w", fstype, err)
+			}
+		}
+	}
+	return fmt.Errorf("unable to start container process: %w", err)
 }
 
 // early runs the hooks between the mounts and the new root.

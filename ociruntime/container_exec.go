@@ -71,7 +71,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (code int,
 	}
 	proc, err := plan.Launch(p, l)
 	if err != nil {
-		return 0, fmt.Errorf("unable to start container process: %w", err)
+		return 0, startError(err)
 	}
 	if err := writePidFile(o.PidFile, proc.Pid); err != nil {
 		unix.Kill(proc.Pid, unix.SIGKILL)

@@ -31,6 +31,7 @@ var phaseReasons = []struct{ phase, reason string }{
 	{"label", "The files of the security modules are opened in the host's /proc and written later."},
 	{"pivot", "The old root goes away with everything of the host in it."},
 	{"terminal", "From the container's own devpts. Its master is sent away, its slave becomes input, output and error."},
+	{"read-only /dev", "Devices and terminal are in it by now."},
 	{"limits", "While the capabilities to raise them are still there."},
 	{"created: wait for start", "The container is created. It goes on when it is started."},
 	{"descriptors", "Nothing of the host stays open for the program."},

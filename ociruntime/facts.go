@@ -2,7 +2,9 @@ package ociruntime
 
 import (
 	"bytes"
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,6 +45,9 @@ type Facts struct {
 	Paths map[string]Kind `json:"paths,omitempty"`
 	// Cgroups are the host's cgroup hierarchies, as mounted below /sys/fs/cgroup.
 	Cgroups []CgroupMount `json:"cgroups,omitempty"`
+	// KernelMounts are where the host has proc and sysfs mounted, the latest first,
+	// for a root that is not pivoted.
+	KernelMounts []string `json:"kernelMounts,omitempty"`
 	// AppArmor and SELinux say that the module is active.
 	AppArmor bool `json:"appArmor,omitempty"`
 	SELinux  bool `json:"seLinux,omitempty"`
@@ -147,6 +152,30 @@ func (f *Facts) lookUpLimits() {
 		}
 	}
 }
+
+// LookUpKernelMounts finds the host's proc and sysfs mounts, which a plan must
+// unmount that does not leave the host's root by pivoting.
+func (f *Facts) LookUpKernelMounts() error {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("look up mounts: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		// 36 35 98:0 /root /point rw,noatime master:1 - proc source rw
+		left, right, ok := strings.Cut(line, " - ")
+		w := strings.Fields(left)
+		fstype, _, _ := strings.Cut(right, " ")
+		if !ok || len(w) < 6 || fstype != "proc" && fstype != "sysfs" {
+			continue
+		}
+		f.KernelMounts = append(f.KernelMounts, unescapeMount.Replace(w[4]))
+	}
+	slices.Reverse(f.KernelMounts)
+	return nil
+}
+
+// unescapeMount undoes what mountinfo does to names.
+var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // lookUpCgroups are the hierarchies below /sys/fs/cgroup; none where they
 // cannot be read.

@@ -93,7 +93,7 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 		seen[n.Type] = true
 	}
 	if len(l.MaskedPaths) > 0 && !seen[oci.MountNamespace] {
-		return bad("linux.maskedPaths: unable to restrict sys entries without a private MNT namespace")
+		return bad("linux.maskedPaths without a mount namespace would be the host's: unable to restrict sys entries without a private MNT namespace")
 	}
 	if (len(l.UIDMappings) > 0 || len(l.GIDMappings) > 0) && !seen[oci.UserNamespace] {
 		return bad("linux.uidMappings without a user namespace")

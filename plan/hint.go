@@ -19,6 +19,7 @@ var hints = []struct {
 	{"unshare", unix.EPERM, "new namespaces need root or a user namespace: see sysctl kernel.unprivileged_userns_clone and user.max_user_namespaces"},
 	{"chdir", unix.ENOENT, "the working directory does not exist in the container"},
 	{"chdir", unix.EACCES, "the working directory may not be entered by the container's user"},
+	{"check", unix.EACCES, "the working directory may not be entered by the container's user"},
 	{"check", unix.ELOOP, "the destination leads into /proc or /sys by a link of the image"},
 	{"check", unix.ENOENT, "the working directory lies outside the container"},
 	{"check", unix.ENOTTY, "/dev/pts of the container is no devpts file system: a terminal needs one mounted there"},
