@@ -63,9 +63,11 @@ func (s *session) store(ctx context.Context) (*image.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	snaps, err := snapshot.Open(filepath.Join(place.Root, "snapshots"), snapshot.Options{
-		Driver: g.StorageDriver, Rootless: front.InUserNamespace(),
-	})
+	o := snapshot.Options{Driver: g.StorageDriver, Rootless: front.InUserNamespace()}
+	if err := o.SetStorageOptions(g.StorageOpts); err != nil {
+		return nil, err
+	}
+	snaps, err := snapshot.Open(filepath.Join(place.Root, "snapshots"), o)
 	if err != nil {
 		return nil, err
 	}

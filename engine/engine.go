@@ -215,9 +215,11 @@ func (e *Engine) Snapshots() (*snapshot.Store, error) {
 		if err := e.prepareRoot(); err != nil {
 			return nil, err
 		}
-		return snapshot.Open(filepath.Join(e.o.Root, "snapshots"), snapshot.Options{
-			Driver: e.o.StorageDriver, Rootless: e.o.Rootless, MountOptions: storageMountOptions(e.o.StorageOpts),
-		})
+		o := snapshot.Options{Driver: e.o.StorageDriver, Rootless: e.o.Rootless}
+		if err := o.SetStorageOptions(e.o.StorageOpts); err != nil {
+			return nil, err
+		}
+		return snapshot.Open(filepath.Join(e.o.Root, "snapshots"), o)
 	})
 }
 
@@ -262,35 +264,6 @@ func (e *Engine) warn(format string, args ...any) {
 	if e.o.Warn != nil {
 		e.o.Warn(fmt.Sprintf(format, args...))
 	}
-}
-
-// storageMountOptions picks the value of mountopt= and DRIVER.mountopt=.
-func storageMountOptions(opts []string) []string {
-	var out []string
-	for _, o := range opts {
-		key, value, _ := cutLast(o)
-		if key == "mountopt" {
-			out = append(out, splitOptions(value)...)
-		}
-	}
-	return out
-}
-
-// cutLast cuts DRIVER.key=value to key and value.
-func cutLast(o string) (key, value string, ok bool) {
-	for i := range len(o) {
-		if o[i] == '=' {
-			key, value, ok = o[:i], o[i+1:], true
-			break
-		}
-	}
-	for i := len(key) - 1; i >= 0; i-- {
-		if key[i] == '.' {
-			key = key[i+1:]
-			break
-		}
-	}
-	return key, value, ok
 }
 
 // Paths. Every path of the store that this package names is made here.

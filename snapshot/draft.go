@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -20,6 +19,8 @@ type Draft struct {
 	parent oci.Digest
 	dir    string
 	done   bool
+
+	implied []string // directories that the layer does not list
 }
 
 // untouched is the mode of a draft's root until a layer says another.
@@ -50,20 +51,14 @@ func (s *Store) whiteouts() layer.Whiteouts {
 	return layer.Overlay
 }
 
-// Unpack applies the uncompressed tar r (layer.Apply with the driver's own kind of whiteouts).
-func (d *Draft) Unpack(ctx context.Context, r io.Reader) error {
-	root, err := os.Open(filepath.Join(d.dir, "d"))
-	if err != nil {
-		return fmt.Errorf("unpack layer: %w", err)
-	}
-	defer root.Close()
-	return layer.Apply(ctx, root, r, layer.ApplyOptions{Whiteouts: d.s.whiteouts()})
-}
-
 // Commit gives the draft its chain ID; its parent must exist by now. One that exists already is no error.
 // It is on disk after the next Sync.
 func (d *Draft) Commit(chain oci.Digest) error {
-	if err := d.s.commit(context.Background(), d.dir, chain, d.parent); err != nil {
+	err := d.settleImplied()
+	if err == nil {
+		err = d.s.commit(context.Background(), d.dir, chain, d.parent)
+	}
+	if err != nil {
 		return fmt.Errorf("commit layer %s: %w", chain, err)
 	}
 	d.done = true

@@ -28,6 +28,11 @@ type Options struct {
 	Rootless bool
 	// MountOptions are added to the mounts of containers (storage-opt mountopt=).
 	MountOptions []string
+	// MaxLayerSize and MaxLayerFiles bound what one layer may unpack to, in bytes
+	// and entries; 0 is a limit that no real layer meets, below 0 is none.
+	MaxLayerSize, MaxLayerFiles int64
+	// IgnoreChown gives every file of a layer to the caller.
+	IgnoreChown bool
 	// BootID names the time since the last boot; "" is what the kernel says.
 	BootID string
 }
