@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -30,14 +31,25 @@ func (m *machine) holder() int {
 	return h.Pid
 }
 
+// endHolder ends the user's namespaces, and what is in them by design: the way
+// out of the bridges stays for half a minute after the last container.
 func (m *machine) endHolder() {
 	pid := m.holder()
-	if pid == 0 {
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if strings.TrimSpace(string(name)) != "hull-holder" {
 		return
 	}
-	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if strings.TrimSpace(string(name)) == "hull-holder" {
-		syscall.Kill(pid, syscall.SIGKILL)
+	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	for _, p := range all {
+		if to, err := os.Readlink(p); err == nil && to == namespace {
+			if n, err := strconv.Atoi(strings.Split(p, "/")[2]); err == nil {
+				syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
 	}
 }
 
