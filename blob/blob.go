@@ -43,6 +43,10 @@ var ErrSize = errors.New("content does not have the announced size")
 
 // A Store is a directory of blobs. Any number of processes may use it at once.
 type Store struct {
+	// Also are the roots of further stores, which are only read: what this one
+	// lacks is looked for there.
+	Also []string
+
 	root string
 	boot string // the time since the last boot, by name
 
@@ -68,6 +72,24 @@ func Open(root string) (*Store, error) {
 // Path returns where the blob d is, or would be.
 func (s *Store) Path(d oci.Digest) string { return filepath.Join(s.root, d.Algorithm(), d.Hex()) }
 
+// find is Path, or where another store has the blob that this one lacks.
+func (s *Store) find(d oci.Digest) string {
+	own := s.Path(d)
+	if len(s.Also) == 0 {
+		return own
+	}
+	if _, err := os.Lstat(own); err == nil {
+		return own
+	}
+	for _, root := range s.Also {
+		path := filepath.Join(root, d.Algorithm(), d.Hex())
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return own
+}
+
 // Open opens a blob for reading. The error of one that is not there satisfies
 // errors.Is(err, fs.ErrNotExist).
 func (s *Store) Open(d oci.Digest) (*os.File, error) {
@@ -77,7 +99,7 @@ func (s *Store) Open(d oci.Digest) (*os.File, error) {
 	if err := s.settle(d, false); err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", d, err)
 	}
-	f, err := os.OpenFile(s.Path(d), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(s.find(d), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", d, err)
 	}
@@ -116,7 +138,7 @@ func (s *Store) stat(d oci.Digest, locked bool) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look up blob: %w", err)
 	}
-	fi, err := os.Lstat(s.Path(d))
+	fi, err := os.Lstat(s.find(d))
 	if err != nil {
 		return 0, fmt.Errorf("look up blob %s: %w", d, err)
 	}

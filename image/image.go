@@ -19,6 +19,8 @@ var (
 	ErrNotFound  = errors.New("image not known")
 	ErrAmbiguous = errors.New("more than one image begins so")
 	ErrInUse     = errors.New("image is in use")
+	// ErrReadOnly reports an image of a store that is only read.
+	ErrReadOnly = errors.New("image is in a read-only store")
 	// ErrDamaged reports an image whose content is incomplete; pulling or
 	// loading it again repairs it.
 	ErrDamaged = errors.New("image is damaged")
@@ -81,6 +83,9 @@ type Store struct {
 	Search []string
 	// Builtins are the images that need not be pulled.
 	Builtins []Builtin
+	// Also are the roots of further stores, whose images are here too, but only
+	// to be read. The stores of blobs and snapshots have them as well.
+	Also []string
 
 	dir   string
 	blobs *blob.Store

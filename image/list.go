@@ -148,6 +148,7 @@ func (s *Store) ChangeList(ctx context.Context, id oci.Digest, change func(*List
 	if err := s.blobs.Sync(); err != nil {
 		return Image{}, err
 	}
+	r.readOnly = ""
 	if err := s.writeRecord(r); err != nil {
 		return Image{}, err
 	}
@@ -233,7 +234,7 @@ func (s *Store) RemoveList(ctx context.Context, name string) (Removed, error) {
 
 // listImage is a list's record as others see it.
 func (r *record) listImage(names []oci.Reference) Image {
-	img := Image{ID: r.ID, Names: names, Created: r.Stored, Stored: r.Stored, List: r.List}
+	img := Image{ID: r.ID, Names: names, Created: r.Stored, Stored: r.Stored, List: r.List, ReadOnly: r.readOnly != ""}
 	if data, _, err := r.List.Index(r.List.Docker()); err == nil {
 		img.Manifest, img.Size = oci.FromBytes(data), int64(len(data))
 		img.digests = []oci.Digest{img.Manifest}

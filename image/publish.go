@@ -225,7 +225,7 @@ func (s *Store) setName(ctx context.Context, n oci.Reference, id oci.Digest) err
 		return fmt.Errorf("lock image name %s: %w", n, err)
 	}
 	defer l.Release()
-	if old, err := s.readName(n); err == nil && old == id {
+	if old, err := s.readOwnName(n); err == nil && old == id {
 		return nil
 	}
 	if err := s.write(s.namesDir(), file, nameJSON(n, id)); err != nil {
@@ -242,7 +242,7 @@ func (s *Store) dropName(ctx context.Context, n oci.Reference, id oci.Digest) (b
 		return false, fmt.Errorf("lock image name %s: %w", n, err)
 	}
 	defer l.Release()
-	old, err := s.readName(n)
+	old, err := s.readOwnName(n)
 	if err != nil || old != id {
 		return false, err
 	}
@@ -269,8 +269,12 @@ func (s *Store) Tag(ctx context.Context, id oci.Digest, names ...oci.Reference) 
 		return err
 	}
 	defer l.Release()
-	if _, err := s.readRecord(id); err != nil {
+	r, err := s.readRecord(id)
+	if err != nil {
 		return fmt.Errorf("tag image: %w", err)
+	}
+	if err := s.own(r); err != nil {
+		return err
 	}
 	for _, n := range names {
 		n = LocalName(n)

@@ -27,6 +27,8 @@ type record struct {
 	Config    oci.Image     `json:"config"`
 	Stored    time.Time     `json:"stored"`
 	List      *List         `json:"list,omitempty"` // of a list, which has nothing else
+
+	readOnly string // the root of the other store that it is in
 }
 
 // A manifestRef is one way in which the image came: other manifests may
@@ -84,7 +86,7 @@ func (r *record) image(names []oci.Reference) Image {
 	if r.List != nil {
 		return r.listImage(names)
 	}
-	img := Image{ID: r.ID, Config: r.Config, Stored: r.Stored, Names: names}
+	img := Image{ID: r.ID, Config: r.Config, Stored: r.Stored, Names: names, ReadOnly: r.readOnly != ""}
 	if r.Config.Created != nil {
 		img.Created = *r.Config.Created
 	}
@@ -140,7 +142,7 @@ func recordName(id oci.Digest) string { return id.Hex() }
 func (s *Store) readRecord(id oci.Digest) (*record, error) {
 	data, err := state.ReadFile(filepath.Join(s.recordsDir(), recordName(id)))
 	if errors.Is(err, state.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", id.Hex(), ErrNotFound)
+		return s.readOther(id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read image record: %w", err)
@@ -188,7 +190,26 @@ func decodeRecord(id oci.Digest, data []byte) (*record, error) {
 
 // ids lists the IDs of all records.
 func (s *Store) ids() ([]oci.Digest, error) {
-	entries, err := os.ReadDir(s.recordsDir())
+	ids, err := idsIn(s.recordsDir())
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range s.Also {
+		more, err := idsIn(otherRecords(root))
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range more {
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+func idsIn(dir string) ([]oci.Digest, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, state.ErrNotExist) {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
@@ -270,15 +291,30 @@ func nameFile(ref oci.Reference) string {
 
 // readName returns the ID that a name leads to, "" when there is no such name.
 func (s *Store) readName(ref oci.Reference) (oci.Digest, error) {
-	n, _, err := s.readNameFile(nameFile(ref))
+	id, err := s.readOwnName(ref)
+	for _, root := range s.Also {
+		if id != "" || err != nil {
+			break
+		}
+		id, _, err = readNameFile(otherNames(root), nameFile(ref))
+		if errors.Is(err, state.ErrNotExist) {
+			id, err = "", nil
+		}
+	}
+	return id, err
+}
+
+// readOwnName is readName without the other stores.
+func (s *Store) readOwnName(ref oci.Reference) (oci.Digest, error) {
+	id, _, err := readNameFile(s.namesDir(), nameFile(ref))
 	if errors.Is(err, state.ErrNotExist) {
 		return "", nil
 	}
-	return n, err
+	return id, err
 }
 
-func (s *Store) readNameFile(file string) (oci.Digest, oci.Reference, error) {
-	data, err := state.ReadFile(filepath.Join(s.namesDir(), file))
+func readNameFile(dir, file string) (oci.Digest, oci.Reference, error) {
+	data, err := state.ReadFile(filepath.Join(dir, file))
 	if err != nil {
 		return "", oci.Reference{}, err
 	}
@@ -299,25 +335,33 @@ func (s *Store) readNameFile(file string) (oci.Digest, oci.Reference, error) {
 
 // names returns all names by the ID they lead to, sorted.
 func (s *Store) names() (map[oci.Digest][]oci.Reference, error) {
-	entries, err := os.ReadDir(s.namesDir())
-	if err != nil && !errors.Is(err, state.ErrNotExist) {
-		return nil, fmt.Errorf("list image names: %w", err)
-	}
 	all := map[oci.Digest][]oci.Reference{}
+	seen := map[string]bool{}
+	dirs := []string{s.namesDir()}
+	for _, root := range s.Also {
+		dirs = append(dirs, otherNames(root))
+	}
 	var bad []error
-	for _, e := range entries {
-		if state.IsTemp(e.Name()) {
-			continue
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, state.ErrNotExist) {
+			return nil, fmt.Errorf("list image names: %w", err)
 		}
-		id, ref, err := s.readNameFile(e.Name())
-		if errors.Is(err, state.ErrNotExist) {
-			continue
+		for _, e := range entries {
+			if state.IsTemp(e.Name()) || seen[e.Name()] {
+				continue
+			}
+			id, ref, err := readNameFile(dir, e.Name())
+			if errors.Is(err, state.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				bad = append(bad, err)
+				continue
+			}
+			seen[e.Name()] = true
+			all[id] = append(all[id], ref)
 		}
-		if err != nil {
-			bad = append(bad, err)
-			continue
-		}
-		all[id] = append(all[id], ref)
 	}
 	for _, refs := range all {
 		slices.SortFunc(refs, compareRefs)

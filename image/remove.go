@@ -143,6 +143,9 @@ func (s *Store) remove(ctx context.Context, id oci.Digest) (Removed, error) {
 		l.Remove()
 		return done, err
 	}
+	if r.readOnly != "" {
+		return done, fmt.Errorf("remove image %s: %w: %s", id.Hex(), ErrReadOnly, r.readOnly)
+	}
 	names, err := s.namesOf(id)
 	if err != nil {
 		return done, err
