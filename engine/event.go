@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
@@ -88,7 +87,7 @@ func (e *Engine) appendEvent(ev eventRecord) {
 		return
 	}
 	ev.Who = whoami()
-	line, err := json.Marshal(ev)
+	line, err := state.Marshal(ev)
 	if err != nil {
 		return
 	}

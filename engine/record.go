@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,7 +116,7 @@ func (e *Engine) loadRecord(id string) (*record, error) {
 			return nil, fmt.Errorf("read container %s: %w", id, err)
 		}
 		r := &record{dir: dir, transient: i == 1}
-		if err := json.Unmarshal(data, r); err != nil {
+		if err := state.Unmarshal(data, r); err != nil {
 			return nil, fmt.Errorf("read container %s: record: %w", id, err)
 		}
 		if r.Version > recordVersion {
@@ -130,7 +129,7 @@ func (e *Engine) loadRecord(id string) (*record, error) {
 
 // saveRecord writes r to its directory, which exists.
 func (e *Engine) saveRecord(r *record) error {
-	data, err := json.Marshal(r)
+	data, err := state.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write container %s: %w", r.ID, err)
 	}
@@ -151,7 +150,7 @@ func (e *Engine) loadState(r *record) (*runState, error) {
 			return nil, fmt.Errorf("read container %s: %w", r.ID, err)
 		}
 		s := new(runState)
-		if err := json.Unmarshal(data, s); err != nil {
+		if err := state.Unmarshal(data, s); err != nil {
 			return nil, fmt.Errorf("read container %s: state: %w", r.ID, err)
 		}
 		return s, nil
@@ -204,7 +203,7 @@ func (e *Engine) exited(id string) bool {
 // ROOT, where it outlives the boot. Neither is synced: it can be told anew.
 func (e *Engine) saveState(r *record, s *runState) error {
 	s.Boot = state.BootID()
-	data, err := json.Marshal(s)
+	data, err := state.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("write state of %s: %w", r.ID, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +42,7 @@ func (e *Engine) settleUser(ctx context.Context, r *record) error {
 	}
 	key := userKey(r, spec, groups)
 	dir := filepath.Join(e.o.Root, "cache", "users")
-	if data, err := state.ReadFile(filepath.Join(dir, key)); err == nil && json.Unmarshal(data, &r.User) == nil {
+	if data, err := state.ReadFile(filepath.Join(dir, key)); err == nil && state.Unmarshal(data, &r.User) == nil {
 		return nil
 	}
 	r.User = passwd.User{}
@@ -76,7 +75,7 @@ func userKey(r *record, spec string, groups []string) string {
 
 // keep puts v into a cache. That it cannot is no matter.
 func (e *Engine) keep(kind, key string, v any) {
-	data, err := json.Marshal(v)
+	data, err := state.Marshal(v)
 	if err != nil {
 		return
 	}

@@ -2,7 +2,6 @@ package image
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -156,7 +155,7 @@ func decodeRecord(id oci.Digest, data []byte) (*record, error) {
 	bad := func(why string) (*record, error) {
 		return nil, fmt.Errorf("read record of image %s: %s: %w", id.Hex(), why, ErrDamaged)
 	}
-	if err := json.Unmarshal(data, r); err != nil {
+	if err := state.Unmarshal(data, r); err != nil {
 		return bad(err.Error())
 	}
 	if r.Version != recordVersion {
@@ -251,7 +250,7 @@ func (s *Store) records() ([]*record, error) {
 
 // writeRecord puts a record on the disk.
 func (s *Store) writeRecord(r *record) error {
-	data, err := json.Marshal(r)
+	data, err := state.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write record of image %s: %w", r.ID, err)
 	}
@@ -319,7 +318,7 @@ func readNameFile(dir, file string) (oci.Digest, oci.Reference, error) {
 		return "", oci.Reference{}, err
 	}
 	var n nameRecord
-	err = json.Unmarshal(data, &n)
+	err = state.Unmarshal(data, &n)
 	if err == nil {
 		err = n.ID.Validate()
 	}
@@ -377,7 +376,7 @@ func (s *Store) namesOf(id oci.Digest) ([]oci.Reference, error) {
 }
 
 func nameJSON(n oci.Reference, id oci.Digest) []byte {
-	data, err := json.Marshal(nameRecord{n.String(), id})
+	data, err := state.Marshal(nameRecord{n.String(), id})
 	if err != nil {
 		panic("bug: encode image name: " + err.Error())
 	}
