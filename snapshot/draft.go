@@ -106,7 +106,7 @@ func (s *Store) commit(ctx context.Context, dir string, chain, parent oci.Digest
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(dir, s.layerDir(chain)); err != nil {
+	if err := os.Rename(dir, filepath.Join(s.dir, "l", short(chain))); err != nil {
 		if s.Exists(chain) { // another was quicker
 			return removeTree(dir)
 		}

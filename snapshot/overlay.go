@@ -117,7 +117,7 @@ func (s *Store) extra(opts []string) []string {
 func (s *Store) lowerDirs(lower string) string {
 	names := strings.Split(lower, ":")
 	for i, n := range names {
-		names[i] = filepath.Join(s.dir, "l", n, "d")
+		names[i] = filepath.Join(s.layerNamed(n), "d")
 	}
 	return strings.Join(names, ":")
 }

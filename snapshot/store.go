@@ -33,6 +33,8 @@ type Options struct {
 	MaxLayerSize, MaxLayerFiles int64
 	// IgnoreChown gives every file of a layer to the caller.
 	IgnoreChown bool
+	// Also are the directories of further stores, whose layers are only read.
+	Also []string
 	// BootID names the time since the last boot; "" is what the kernel says.
 	BootID string
 }
@@ -63,8 +65,28 @@ func (s *Store) Parallel() bool { return true }
 
 func short(chain oci.Digest) string { return chain.Hex()[:16] }
 
-func (s *Store) layerDir(chain oci.Digest) string { return filepath.Join(s.dir, "l", short(chain)) }
-func (s *Store) activeDir(name string) string     { return filepath.Join(s.dir, "a", name) }
+func (s *Store) layerDir(chain oci.Digest) string { return s.layerNamed(short(chain)) }
+
+// layerNamed is where a layer is, or would be made: one that is not here may be
+// in another store.
+func (s *Store) layerNamed(name string) string {
+	own := filepath.Join(s.dir, "l", name)
+	if len(s.o.Also) == 0 {
+		return own
+	}
+	if _, err := os.Lstat(own); err == nil {
+		return own
+	}
+	for _, dir := range s.o.Also {
+		path := filepath.Join(dir, "l", name)
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return own
+}
+
+func (s *Store) activeDir(name string) string { return filepath.Join(s.dir, "a", name) }
 
 // Exists reports whether the layer of that chain ID is there whole.
 func (s *Store) Exists(chain oci.Digest) bool { return s.look(chain) == whole }
@@ -184,7 +206,7 @@ func (s *Store) RemoveLayer(ctx context.Context, chain oci.Digest) error {
 
 // detach takes a layer's name away, with the lock held.
 func (s *Store) detach(chain oci.Digest) (string, error) {
-	if !s.Exists(chain) {
+	if !s.Exists(chain) || s.layerDir(chain) != filepath.Join(s.dir, "l", short(chain)) {
 		return "", fs.ErrNotExist
 	}
 	all, err := s.List()
