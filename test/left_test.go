@@ -39,16 +39,16 @@ func (m *machine) endHolder() {
 	if strings.TrimSpace(string(name)) != "hull-holder" {
 		return
 	}
-	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return
-	}
-	all, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	syscall.Kill(pid, syscall.SIGKILL)
+	all, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range all {
-		if to, err := os.Readlink(p); err == nil && to == namespace {
-			if n, err := strconv.Atoi(strings.Split(p, "/")[2]); err == nil {
-				syscall.Kill(n, syscall.SIGKILL)
-			}
+		line, _ := os.ReadFile(p + "/cmdline")
+		status, _ := os.ReadFile(p + "/status")
+		if !strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", m.id())) || !strings.HasPrefix(string(line), filepath.Dir(m.hull)) {
+			continue
+		}
+		if n, err := strconv.Atoi(filepath.Base(p)); err == nil {
+			syscall.Kill(n, syscall.SIGKILL)
 		}
 	}
 }
