@@ -51,7 +51,7 @@ func (e *Engine) baseFacts(r *record) (specFacts, error) {
 	if o.NetworkMode == "host" || o.UtsNS == "host" {
 		f.HostHostname, _ = os.Hostname()
 	}
-	f.CgroupV2 = cgroupV2()
+	f.CgroupV2, f.HostMqueue = cgroupV2(), fileExists("/dev/mqueue")
 	f.Limits, f.Privileged = ownLimits()
 	var err error
 	if err = e.devices(r, &f); err != nil {

@@ -112,7 +112,7 @@ func (e *Engine) psEntry(r *record, s *runState) PsEntry {
 	}
 	slices.Sort(p.Networks)
 	if len(p.Ports) == 0 {
-		p.Ports = r.Options.Publish
+		p.Ports = e.sharedPorts(r)
 	}
 	p.ExposedPorts = exposedPorts(r)
 	if s.Pid > 0 && s.running() {

@@ -236,7 +236,21 @@ func (e *Engine) members(id string) ([]member, error) {
 		}
 		out = append(out, member{r, s})
 	}
+	infraFirst(out)
 	return out, nil
+}
+
+// infraFirst puts the infra container before the others, whose order stays.
+func infraFirst(list []member) {
+	slices.SortStableFunc(list, func(a, b member) int {
+		switch {
+		case a.r.Infra == b.r.Infra:
+			return 0
+		case a.r.Infra:
+			return -1
+		}
+		return 1
+	})
 }
 
 // PodContainers are the IDs of a pod's containers; infra says whether the one

@@ -105,6 +105,7 @@ func (e *Engine) PodList(ctx context.Context, f Filters) ([]PodEntry, error) {
 	}
 	out := []PodEntry{}
 	for _, p := range slices.Backward(all) {
+		infraFirst(by[p.ID])
 		entry := e.podEntry(p, by[p.ID])
 		ok, err := e.podMatches(&entry, f)
 		if err != nil {

@@ -341,3 +341,20 @@ func (e *Engine) joinHostname(r *record, f *specFacts, w *fileWriter) error {
 	}
 	return nil
 }
+
+// sharedPorts are the ports that r has not published in this run: those asked
+// for, or of a member of a pod its pod's.
+func (e *Engine) sharedPorts(r *record) []PortMapping {
+	id, ok := strings.CutPrefix(r.Options.NetworkMode, "container:")
+	if !ok || r.Pod == "" {
+		return r.Options.Publish
+	}
+	infra, err := e.loadRecord(id)
+	if err != nil {
+		return nil
+	}
+	if s, err := e.loadState(infra); err == nil && len(s.Ports) > 0 {
+		return s.Ports
+	}
+	return infra.Options.Publish
+}

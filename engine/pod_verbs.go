@@ -294,11 +294,17 @@ func (e *Engine) podSettled(ctx context.Context, pod string) error {
 		return err
 	}
 	for _, m := range list {
-		if !m.r.Infra && (m.s.running() || m.s.Status == StatusStopped || m.r.again(m.s) >= 0 && m.s.Status != StatusCreated) {
+		if m.r.Infra {
+			if !m.s.running() {
+				return nil
+			}
+			continue
+		}
+		if m.s.running() || m.s.Status == StatusStopped || m.r.again(m.s) >= 0 && m.s.Status != StatusCreated {
 			return nil
 		}
 	}
-	err = e.Stop(ctx, p.Infra, StopOptions{})
+	_, err = e.stopOne(ctx, p.Infra, StopOptions{})
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}

@@ -18,6 +18,8 @@ type specFacts struct {
 	Defaults Defaults
 	// HostHostname is the engine's.
 	HostHostname string
+	// HostMqueue says that the host has /dev/mqueue.
+	HostMqueue bool
 	// JoinedHostname is that of the uts namespace of another container.
 	JoinedHostname string
 	// RunDir has the container's hosts, hostname and so on; Files are which of

@@ -82,9 +82,9 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 	}
 	dev := specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}}
 	out := []specs.Mount{proc, dev, sys, pts}
-	if b.newNamespace(specs.IPCNamespace) || b.hasNamespace(specs.IPCNamespace) && !ownUser {
+	if b.ownsIPC() {
 		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
-	} else {
+	} else if b.f.HostMqueue {
 		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"bind", "nosuid", "noexec", "nodev"}})
 	}
 	if b.o.Cgroups != "disabled" {
@@ -96,6 +96,18 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 			Options: []string{"rprivate", "nosuid", "noexec", "nodev", "relatime", cgro}})
 	}
 	return out
+}
+
+// ownsIPC says whether the container's user namespace is the one that its ipc
+// namespace was made in: only then can it mount what belongs to that.
+func (b *specBuilder) ownsIPC() bool {
+	switch {
+	case b.newNamespace(specs.IPCNamespace):
+		return true
+	case !b.hasNamespace(specs.IPCNamespace):
+		return !b.hasNamespace(specs.UserNamespace) && !b.f.Rootless
+	}
+	return !b.hasNamespace(specs.UserNamespace) || b.o.UserNS == b.o.IpcNS
 }
 
 func (b *specBuilder) gidMapped(gid uint32) bool {

@@ -412,11 +412,14 @@ func (t *starting) compile(ctx context.Context) error {
 		o.Control = t.keep(t.control)
 	}
 	if t.userns != nil {
-		o.UserNS, o.Rootfs, o.RootfsTarget = t.userns, nil, usernsTarget
-		if o.RootTree, err = t.e.idmappedRoot(t.r, t.root, t.userns); err != nil {
-			return err
+		o.UserNS, o.RootfsTarget = t.userns, usernsTarget
+		if !t.r.bare() {
+			o.Rootfs = nil
+			if o.RootTree, err = t.e.idmappedRoot(t.r, t.root, t.userns); err != nil {
+				return err
+			}
+			t.keep(o.RootTree)
 		}
-		t.keep(o.RootTree)
 		if t.facts.Join[oci.UserNamespace] != "" {
 			o.Namespaces = append(o.Namespaces, ociruntime.NamespaceFile{Type: oci.UserNamespace, File: t.userns})
 		}

@@ -68,16 +68,21 @@ func (e *Engine) openForStart(ctx context.Context, name string) (*record, *runSt
 // Stop ends a container: its stop signal, and SIGKILL when that does not help
 // in time. One that cannot handle the signal is not waited for.
 func (e *Engine) Stop(ctx context.Context, name string, o StopOptions) error {
-	r, s, l, err := e.openLocked(ctx, name)
+	pod, err := e.stopOne(ctx, name, o)
 	if err != nil {
 		return err
 	}
-	defer l.Release()
-	if err := e.stop(ctx, r, s, o); err != nil {
-		return err
+	return e.podSettled(ctx, pod)
+}
+
+// stopOne is Stop that leaves the container's pod, which it returns, as it is.
+func (e *Engine) stopOne(ctx context.Context, name string, o StopOptions) (pod string, err error) {
+	r, s, l, err := e.openLocked(ctx, name)
+	if err != nil {
+		return "", err
 	}
-	l.Release()
-	return e.podSettled(ctx, r.Pod)
+	defer l.Release()
+	return r.Pod, e.stop(ctx, r, s, o)
 }
 
 // stop is Stop with the lock held. The state is settled when it returns.
