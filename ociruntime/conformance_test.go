@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"hull/oci"
+	"hull/plan"
 )
 
 // A masked file reads as an empty one, as with the peers, and is not to be written.
@@ -84,5 +87,50 @@ func TestProcIsALink(t *testing.T) {
 	}, "true")
 	if _, err := r.Create(context.Background(), "c", CreateOptions{Bundle: b}); err == nil || !strings.Contains(err.Error(), "must be mounted on ordinary directory") {
 		t.Errorf("Create = %v", err)
+	}
+}
+
+// RT-16: standard input, output and error are given to the program's user where they are
+// pipes; what else the caller passes, such as a device of the host, stays as it is.
+func TestRT16OnlyPipesAreGiven(t *testing.T) {
+	root := busyboxRoot(t)
+	node := filepath.Join(t.TempDir(), "null")
+	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	device, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	spec := basicSpec(root, "true")
+	spec.Process.User.UID = 1000
+	p, _, err := Compile(spec, CompileOptions{ChownStdio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	proc, err := plan.Launch(p, plan.LaunchOptions{Stdin: device, Stdout: w, Stderr: device})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(proc.Pid)
+	owner := func(f *os.File) uint32 {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Uid
+	}
+	if got := owner(device); got != 0 {
+		t.Errorf("the device belongs to %d, want 0", got)
+	}
+	if got := owner(w); got != 1000 {
+		t.Errorf("the pipe belongs to %d, want 1000", got)
 	}
 }

@@ -53,7 +53,7 @@ type CompileOptions struct {
 	// NoPivot uses chroot where the root cannot be pivoted (an initial ramfs).
 	NoPivot bool
 	// ChownStdio gives standard input, output and error to the process's user.
-	// Only for pipes that were made for the container (RT-16).
+	// Only pipes are given, which were made for the container (RT-16).
 	ChownStdio bool
 	// Init makes the first process one that reaps and passes signals on; the
 	// program is its child.

@@ -173,6 +173,11 @@ func (b *Builder) SendFD(socket, fd FD, text string) Call {
 	return b.call(unix.SYS_SENDMSG, socket.word(), msg, num(0))
 }
 
+// PipeSize asks for the size of the pipe f; of anything else it fails with EBADF.
+func (b *Builder) PipeSize(f FD) Call {
+	return b.call(unix.SYS_FCNTL, f.word(), num(unix.F_GETPIPE_SZ), num(0))
+}
+
 // Ioctl does an ioctl whose argument is a number.
 func (b *Builder) Ioctl(f FD, req uint, arg int) Call {
 	return b.call(unix.SYS_IOCTL, f.word(), num(uint64(req)), num(arg))
