@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 // hot are the binaries that start with each command or container, and what
 // they must never link: each costs a millisecond, or megabytes beside each container.
 var hot = map[string][]string{
-	"hull": {"net/http", "crypto/tls", "google.golang.org/", "k8s.io/", "gvisor.dev/", "go.podman.io/", "hull/registry", "hull/transfer", "hull/clifull",
+	"hull": {"net/http", "crypto/tls", "google.golang.org/", "k8s.io/", "gvisor.dev/", "go.podman.io/", "hull/registry", "hull/transfer", "hull/clifull", "hull/build", "hull/containerfile", "github.com/moby/buildkit/",
 		"github.com/opencontainers/go-digest", "github.com/distribution/reference", "github.com/opencontainers/image-spec"},
 	"hull-monitor": {"fmt.", "net", "encoding/json", "hull/engine", "hull/state", "regexp"},
 	"hull-welcome": {"fmt.", "net", "encoding/json", "hull/engine"},

@@ -58,6 +58,12 @@ func (s *session) containerNodes() []command.Node {
 
 // fullNodes are the commands that reach registries: hull-full has them.
 var fullNodes = []command.Node{
+	{Path: "build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
+	{Path: "image build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
+	{Path: "buildx", Short: "Build images"},
+	{Path: "buildx build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
+	{Path: "builder", Short: "Manage builds"},
+	{Path: "builder build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "login", Short: "Log in to a container registry", Elsewhere: true},
 	{Path: "logout", Short: "Log out of a container registry", Elsewhere: true},
 	{Path: "pull", Short: "Pull an image from a registry", Elsewhere: true},

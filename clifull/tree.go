@@ -18,6 +18,12 @@ func (s *session) tree() *command.Tree {
 
 func (s *session) nodes() []command.Node {
 	nodes := []command.Node{
+		{Path: "build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
+		{Path: "image build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
+		{Path: "buildx", Short: "Build images"},
+		{Path: "buildx build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
+		{Path: "builder", Short: "Manage builds"},
+		{Path: "builder build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
 		{Path: "login", Short: "Log in to a container registry", Build: s.login},
 		{Path: "logout", Short: "Log out of a container registry", Build: s.logout},
 		{Path: "pull", Short: "Pull an image from a registry", Build: s.pull},

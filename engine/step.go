@@ -25,6 +25,8 @@ type StepOptions struct {
 	Streams Streams
 	// SecretEnv are variables that must be in no record.
 	SecretEnv []string
+	// Mounts are mounted as they are.
+	Mounts []oci.Mount
 }
 
 // A StepEnd is a step whose program has ended, while its file system is there.
@@ -113,6 +115,9 @@ func (e *Engine) stepEnd(ctx context.Context, r *record, code int, keep func(Ste
 		places[p] = true
 	}
 	for _, m := range r.Mounts {
+		places[m.Destination] = true
+	}
+	for _, m := range r.step.Mounts {
 		places[m.Destination] = true
 	}
 	upper, err := snaps.Upper(r.ID)

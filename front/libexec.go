@@ -38,6 +38,7 @@ func Libexec(name string) (string, error) {
 	dirs := []string{
 		filepath.Join(bin, "libexec", "hull"),
 		filepath.Join(filepath.Dir(bin), "libexec", "hull"),
+		bin, // of a program that lies there itself
 	}
 	for _, d := range dirs {
 		p := filepath.Join(d, name)
@@ -46,4 +47,25 @@ func Libexec(name string) (string, error) {
 		}
 	}
 	return "", &missingBinary{name, dirs}
+}
+
+// Hull finds the program hull from one that lies in libexec/hull: monitors
+// execute it to clean up.
+func Hull() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the own executable: %w", err)
+	}
+	if real, err := filepath.EvalSymlinks(self); err == nil {
+		self = real
+	}
+	up := filepath.Dir(filepath.Dir(filepath.Dir(self)))
+	dirs := []string{up, filepath.Join(up, "bin")}
+	for _, d := range dirs {
+		p := filepath.Join(d, "hull")
+		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return p, nil
+		}
+	}
+	return "", &missingBinary{"hull", dirs}
 }

@@ -139,12 +139,36 @@ func (s *Store) CreateRaw(ctx context.Context, config []byte, layers []Layer, o 
 	for _, l := range layers {
 		s.noteSize(l.Diff, l.Size)
 	}
+	if img, ok := s.present(oci.FromBytes(config), oci.FromBytes(m)); ok {
+		// Made before, byte for byte: at most it needs a name.
+		if err := s.Tag(ctx, img.ID, o.Names...); err != nil {
+			return Image{}, fmt.Errorf("create image: %w", err)
+		}
+		return s.Resolve(ctx, img.ID.Hex())
+	}
 	a, err := s.Assemble(ctx, m, config)
 	if err != nil {
 		return Image{}, fmt.Errorf("create image: %w", err)
 	}
 	defer a.Close()
 	return a.Finish(ctx, PublishOptions{Names: o.Names})
+}
+
+// present returns the image of an ID if it is here whole and the manifest is
+// the one that was stored last.
+func (s *Store) present(id, manifest oci.Digest) (Image, bool) {
+	r, err := s.readRecord(id)
+	if err != nil || r.Manifests[len(r.Manifests)-1].Digest != manifest {
+		return Image{}, false
+	}
+	img := r.image(nil)
+	ok := true
+	r.blobs(func(d oci.Digest) {
+		if _, err := s.blobs.Stat(d); err != nil {
+			ok = false
+		}
+	})
+	return img, ok && s.complete(img)
 }
 
 // newManifest is the manifest of a config and layers.

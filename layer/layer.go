@@ -43,7 +43,10 @@ const (
 	OverlayUser
 )
 
-// opaqueXattr is the xattr that marks an opaque directory.
+// OpaqueXattr is the xattr that marks an opaque directory.
+func (w Whiteouts) OpaqueXattr() string { return w.opaqueXattr() }
+
+// opaqueXattr is OpaqueXattr.
 func (w Whiteouts) opaqueXattr() string {
 	if w == OverlayUser {
 		return "user.overlay.opaque"

@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"fmt"
+	"os"
 	"sort"
 	"strings"
 
@@ -47,3 +48,7 @@ func (a *applier) xattrs(fd int, h *tar.Header) error {
 	}
 	return nil
 }
+
+// Xattrs are the extended attributes of an open file that layers keep, as PAX
+// records.
+func Xattrs(f *os.File) map[string]string { return xattrs(int(f.Fd())) }

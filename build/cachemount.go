@@ -1,0 +1,143 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"hull/engine"
+	"hull/layer"
+	"hull/state"
+)
+
+// cache mounts a directory that outlives the build. What is in it is no part of
+// the step's key.
+//
+//	DIR/caches/NAME/data    its files
+//	DIR/caches/NAME/id      its id, for people
+//	DIR/caches/NAME/lock    held by who uses it: alone (locked, private) or with others
+func (m *mounts) cache(st *stage, x *instructions.Mount, target string) error {
+	id := x.CacheID
+	if id == "" {
+		id = path.Clean(target)
+	}
+	m.keys = append(m.keys, []any{"cache", id, target, x.ReadOnly, x.From, x.Source})
+	m.later = append(m.later, func(ctx context.Context) error {
+		dir, err := m.claimCache(ctx, st, x, id)
+		if err != nil {
+			return err
+		}
+		options := []string{"rw"}
+		if x.ReadOnly {
+			options = []string{"ro"}
+		}
+		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: filepath.Join(dir, "data"), Destination: target, Options: options})
+		return nil
+	})
+	return nil
+}
+
+// claimCache makes the directory if need be, and locks it as asked.
+func (m *mounts) claimCache(ctx context.Context, st *stage, x *instructions.Mount, id string) (string, error) {
+	h := sha256.Sum256([]byte(id))
+	name := hex.EncodeToString(h[:16])
+	base := filepath.Join(st.b.Dir, "caches")
+	for i := 0; ; i++ {
+		dir := filepath.Join(base, name)
+		if i > 0 {
+			dir += "-" + strconv.Itoa(i)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", fmt.Errorf("make cache %s: %w", id, err)
+		}
+		var l *state.Lock
+		var err error
+		switch x.CacheSharing {
+		case instructions.MountSharingLocked:
+			l, err = state.Acquire(ctx, filepath.Join(dir, "lock"))
+		case instructions.MountSharingPrivate:
+			var ok bool
+			if l, ok, err = state.TryAcquire(filepath.Join(dir, "lock")); err == nil && !ok {
+				continue // somebody has it: the next of that id
+			}
+		default:
+			l, err = state.AcquireShared(ctx, filepath.Join(dir, "lock"))
+		}
+		if err != nil {
+			return "", fmt.Errorf("lock cache %s: %w", id, err)
+		}
+		m.releases = append(m.releases, l.Release)
+		now := time.Now()
+		_ = os.Chtimes(dir, now, now) // when it was used last, for prune
+		return dir, m.fillCache(ctx, st, x, dir, id)
+	}
+}
+
+// fillCache makes a new cache's directory, with the content that from= names.
+func (m *mounts) fillCache(ctx context.Context, st *stage, x *instructions.Mount, dir, id string) error {
+	data := filepath.Join(dir, "data")
+	if _, err := os.Lstat(data); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := state.WriteFile(dir, "id", []byte(id), 0o600, false); err != nil {
+		return err
+	}
+	draft, err := os.MkdirTemp(dir, "new-")
+	if err != nil {
+		return err
+	}
+	if x.From != "" {
+		if err := st.seed(ctx, x, draft); err != nil {
+			return err
+		}
+	}
+	if err := os.Chown(draft, int(number(x.UID, 0)), int(number(x.GID, 0))); err != nil {
+		return err
+	}
+	if err := os.Chmod(draft, os.FileMode(number(x.Mode, 0o755))); err != nil {
+		return err
+	}
+	if err := os.Rename(draft, data); err != nil {
+		if _, serr := os.Lstat(data); serr != nil {
+			return err
+		}
+		return removeAll(draft) // another was quicker
+	}
+	return nil
+}
+
+// seed copies what a cache begins with.
+func (st *stage) seed(ctx context.Context, x *instructions.Mount, dir string) error {
+	t, err := st.b.treeOf(ctx, st.in, x.From)
+	if err != nil {
+		return err
+	}
+	w := walker{t: t, c: &copying{word: "RUN"}}
+	real, err := t.resolve(x.Source, true)
+	if err != nil {
+		return err
+	}
+	if _, err := w.add(ctx, real, "", path.Base(real), true); err != nil {
+		return err
+	}
+	p := &placing{st: st, c: w.c, view: &tree{owned: true}, made: map[string]*placed{}, real: map[string]string{}}
+	if err := p.place("/", w.out); err != nil {
+		return err
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return pipeTar(p.writeTo, func(r reader) error { return layer.Apply(ctx, root, r, layer.ApplyOptions{}) })
+}

@@ -1,0 +1,263 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hull/oci"
+)
+
+func isHTTP(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+// isGit says whether a source is a repository: by its scheme, or by ".git".
+func isGit(s string) bool {
+	base, _, _ := strings.Cut(s, "#")
+	switch {
+	case strings.HasPrefix(s, "git://"), strings.HasPrefix(s, "ssh://"), strings.HasPrefix(s, "github.com/"), strings.HasPrefix(s, "git@"):
+		return true
+	case isHTTP(s), strings.HasPrefix(s, "file://"):
+		return strings.HasSuffix(base, ".git")
+	}
+	return false
+}
+
+func isRemote(s string) bool { return isHTTP(s) || isGit(s) }
+
+// A downloaded file lies in the build's directory.
+type downloaded struct {
+	path  string
+	name  string // the last part of its URL
+	mtime time.Time
+}
+
+func (b *building) download(ctx context.Context, from string) (downloaded, error) {
+	fail := func(err error) (downloaded, error) {
+		return downloaded{}, fmt.Errorf("download %s: %w", redact(from), err)
+	}
+	u, err := url.Parse(from)
+	if err != nil {
+		return fail(err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return fail(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fail(errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fail(errors.New(resp.Status))
+	}
+	dir, err := b.temp("download")
+	if err != nil {
+		return fail(err)
+	}
+	d := downloaded{path: filepath.Join(dir, "file"), name: path.Base(u.Path), mtime: time.Unix(0, 0)}
+	f, err := os.OpenFile(d.path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		return fail(err)
+	}
+	defer f.Close()
+	n, err := io.Copy(f, resp.Body)
+	if err != nil {
+		return fail(err)
+	}
+	if resp.ContentLength >= 0 && n != resp.ContentLength {
+		return fail(io.ErrUnexpectedEOF)
+	}
+	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
+		d.mtime = t
+	}
+	return d, f.Close()
+}
+
+// redact takes a password out of a URL.
+func redact(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return u.Redacted()
+	}
+	return s
+}
+
+// gatherRemote are the items of a source of ADD that is a URL.
+func (st *stage) gatherRemote(ctx context.Context, c *copying, src string, dir bool) ([]item, error) {
+	release, err := st.b.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if isGit(src) {
+		t, err := st.b.gitTree(ctx, src, c.keepGitDir)
+		if err != nil {
+			return nil, err
+		}
+		st.b.keepTree(t)
+		if c.checksum != "" && !strings.HasPrefix(t.commit, c.checksum) {
+			return nil, fmt.Errorf("ADD %s: it is at commit %s, --checksum says %s", src, t.commit, c.checksum)
+		}
+		w := walker{t: t, c: c, dir: true}
+		err = w.source(ctx, "/")
+		return w.out, err
+	}
+	d, err := st.b.download(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	it := item{Name: d.name, Type: 'f', Mode: 0o600, mtime: d.mtime, open: func() (io.ReadCloser, error) { return os.Open(d.path) }}
+	if err := checkSum(c.checksum, &it); err != nil {
+		return nil, fmt.Errorf("ADD %s: %w", src, err)
+	}
+	if dir {
+		if d.name == "" || d.name == "." || d.name == "/" {
+			return nil, fmt.Errorf("ADD %s: its URL has no file name, so the destination must be one", src)
+		}
+		it.Rel = d.name
+	}
+	if c.wantsUnpack(false) {
+		if ok, err := isArchive(it.open); err == nil && ok {
+			it.Type, it.Rel = 'a', ""
+		}
+	}
+	return []item{it}, nil
+}
+
+// checkSum compares a file with the digest that --checksum says.
+func checkSum(want string, it *item) error {
+	if want == "" {
+		return nil
+	}
+	d := oci.Digest(want)
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("--checksum=%s: %w", want, err)
+	}
+	r, err := it.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	h := d.Hash()
+	if _, err := io.Copy(h, r); err != nil {
+		return err
+	}
+	if got := fmt.Sprintf("%s:%x", d.Algorithm(), h.Sum(nil)); got != want {
+		return fmt.Errorf("the file is %s, --checksum says %s", got, want)
+	}
+	return nil
+}
+
+func firstOf(s ...string) string {
+	for _, v := range s {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// gitTree fetches URL[#REF[:DIR]] with the git program.
+func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, error) {
+	repo, fragment, _ := strings.Cut(from, "#")
+	ref, sub, _ := strings.Cut(fragment, ":")
+	if strings.HasPrefix(repo, "github.com/") {
+		repo = "https://" + repo
+	}
+	if strings.HasPrefix(ref, "-") || strings.HasPrefix(repo, "-") {
+		return nil, fmt.Errorf("fetch %s: a name that begins with - is none", redact(from))
+	}
+	dir, err := b.temp("git")
+	if err != nil {
+		return nil, err
+	}
+	if err := fetchGit(ctx, dir, repo, ref); err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", redact(from), err)
+	}
+	commit, err := git(ctx, dir, "rev-parse", "HEAD")
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", redact(from), err)
+	}
+	if !keep {
+		if err := removeAll(filepath.Join(dir, ".git")); err != nil {
+			return nil, err
+		}
+	}
+	t, err := openTree(dir, "repository")
+	if err == nil && sub != "" {
+		real, rerr := t.resolve(sub, true)
+		t.close()
+		if rerr != nil {
+			return nil, rerr
+		}
+		t, err = openTree(filepath.Join(dir, real), "repository")
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.commit = strings.TrimSpace(commit)
+	return t, nil
+}
+
+// fetchGit gets one commit, without its past where the server allows that.
+func fetchGit(ctx context.Context, dir, repo, ref string) error {
+	if _, err := git(ctx, dir, "init", "--quiet"); err != nil {
+		return err
+	}
+	if _, err := git(ctx, dir, "remote", "add", "origin", repo); err != nil {
+		return err
+	}
+	want := firstOf(ref, "HEAD")
+	if _, err := git(ctx, dir, "fetch", "--quiet", "--depth=1", "origin", want); err != nil {
+		if !isCommit(want) {
+			return err
+		}
+		// A server need not give a commit by its number: all of it, then.
+		if _, err := git(ctx, dir, "fetch", "--quiet", "--tags", "origin"); err != nil {
+			return err
+		}
+		_, err = git(ctx, dir, "checkout", "--quiet", want)
+		return err
+	}
+	if _, err := git(ctx, dir, "checkout", "--quiet", "FETCH_HEAD"); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".gitmodules")); err == nil {
+		_, err = git(ctx, dir, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+		return err
+	}
+	return nil
+}
+
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	program, err := exec.LookPath("git")
+	if err != nil {
+		return "", &hintError{err, "install git"}
+	}
+	c := exec.CommandContext(ctx, program, append([]string{"-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main"}, args...)...)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
+}
+
+// isCommit says whether a ref can be a commit's number.
+func isCommit(ref string) bool {
+	return len(ref) >= 7 && len(ref) <= 64 && strings.Trim(ref, "0123456789abcdef") == ""
+}
