@@ -92,6 +92,10 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 // mountPoints are the paths that nearly every container has something mounted
 // on, and that images often lack.
 func (e *Engine) mountPoints(r *record) snapshot.Points {
+	if r.Step {
+		// Each stands on a base of its own, on which nothing else will start.
+		return snapshot.Points{}
+	}
 	o := &r.Options
 	p := snapshot.Points{Dirs: []string{"/dev", "/proc", "/sys"}}
 	taken := r.takenFiles()
