@@ -148,6 +148,17 @@ func (b *bench) makeRoomForPeers() error {
 	if syscall.Unmount("/sys/fs/cgroup/unified", 0) == nil {
 		b.notes = append(b.notes, "the hybrid cgroup v2 tree is hidden from all, for crun")
 	}
+	// /run is a tmpfs wherever there is an init; here it may be on the disk.
+	for _, run := range []string{"run", "podman-run"} {
+		dir := filepath.Join(b.dir, run)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("mount a tmpfs for run directories: %w", err)
+		}
+		b.undo = append(b.undo, func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	}
 	conf := filepath.Join(b.dir, "containers.conf")
 	limits := "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n"
 	if err := os.WriteFile(conf, []byte(limits), 0o600); err != nil {
@@ -273,7 +284,7 @@ func (b *bench) start() (*group, error) {
 	g := &group{name: "start", about: "a container without a network, to its end", rounds: 60, limit: 2}
 	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
 	g.add("hull run --network none", b.hull("run", "--rm", "--network", "none", "localhost/bench:1", "true")...)
-	g.addPeer("podman run --network none", "podman", "--root", filepath.Join(b.dir, "podman"), "run", "--rm", "--network", "none", "--rootfs", b.rootfs, "true")
+	g.addPeer("podman run --network none", "podman", "--root", filepath.Join(b.dir, "podman"), "--runroot", filepath.Join(b.dir, "podman-run"), "run", "--rm", "--network", "none", "--rootfs", b.rootfs, "true")
 	return g, nil
 }
 
@@ -306,7 +317,7 @@ func (b *bench) bundle() (*group, error) {
 	}
 	g := &group{name: "bundle", about: "an OCI bundle by its runtime, to its end", rounds: 60}
 	run := func(name string) []string {
-		return []string{"--root", filepath.Join(b.dir, "oci-"+name), "run", "--bundle", dir, "bench"}
+		return []string{"--root", filepath.Join(b.dir, "run", "oci-"+name), "run", "--bundle", dir, "bench"}
 	}
 	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
 	g.add("hull-runtime run", append([]string{hull}, run("hull")...)...)
