@@ -67,13 +67,12 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 		}
 	}
 	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", ro}}
-	ownUser := b.hasNamespace(specs.UserNamespace) || b.f.Rootless
-	if ownUser && !b.newNamespace(specs.NetworkNamespace) {
+	if !b.owns(specs.NetworkNamespace, b.o.NetworkMode) {
 		// A user namespace may mount sysfs only with a network namespace that
 		// it owns.
 		sys = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev", ro}}
 	}
-	if ownUser && !b.newNamespace(specs.PIDNamespace) {
+	if !b.owns(specs.PIDNamespace, b.o.PidNS) {
 		proc = specs.Mount{Destination: "/proc", Type: "bind", Source: "/proc", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}
 	}
 	pts := specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}}
@@ -82,7 +81,7 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 	}
 	dev := specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}}
 	out := []specs.Mount{proc, dev, sys, pts}
-	if b.ownsIPC() {
+	if b.owns(specs.IPCNamespace, b.o.IpcNS) {
 		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
 	} else if b.f.HostMqueue {
 		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"bind", "nosuid", "noexec", "nodev"}})
@@ -98,16 +97,17 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 	return out
 }
 
-// ownsIPC says whether the container's user namespace is the one that its ipc
-// namespace was made in: only then can it mount what belongs to that.
-func (b *specBuilder) ownsIPC() bool {
+// owns says whether the container's user namespace has the rights over its
+// namespace of a kind: only then can it mount what shows that.
+func (b *specBuilder) owns(kind specs.LinuxNamespaceType, mode string) bool {
+	own := b.hasNamespace(specs.UserNamespace)
 	switch {
-	case b.newNamespace(specs.IPCNamespace):
+	case b.newNamespace(kind):
 		return true
-	case !b.hasNamespace(specs.IPCNamespace):
-		return !b.hasNamespace(specs.UserNamespace) && !b.f.Rootless
+	case strings.HasPrefix(mode, "container:"):
+		return !own || b.o.UserNS == mode
 	}
-	return !b.hasNamespace(specs.UserNamespace) || b.o.UserNS == b.o.IpcNS
+	return !own && !b.f.Rootless
 }
 
 func (b *specBuilder) gidMapped(gid uint32) bool {

@@ -228,8 +228,10 @@ func (b *specBuilder) sysctls() error {
 	set := map[string]string{}
 	ownNet := b.newNamespace(specs.NetworkNamespace)
 	if ownNet {
-		if len(b.r.UIDMap) == 0 && !b.f.Rootless {
-			set["net.ipv4.ping_group_range"] = "0 2147483647"
+		// Who may send echo requests: all, as far as all have ids here.
+		set["net.ipv4.ping_group_range"] = "0 2147483647"
+		if len(b.r.GIDMap) > 0 || b.f.Rootless {
+			set["net.ipv4.ping_group_range"] = "0 0"
 		}
 		set["net.ipv4.ip_unprivileged_port_start"] = "0"
 	}
