@@ -62,6 +62,7 @@ func (s *session) images() *command.Command {
 			if err != nil {
 				return err
 			}
+			s.warnForeign()
 			list, err := e.ListImages(ctx, o.list)
 			return errors.Join(s.showImages(list, &o), err)
 		},

@@ -22,6 +22,7 @@ type session struct {
 
 	globals front.Globals
 	engine  *engine.Engine
+	foreign []error // image stores of storage.conf that are other programs'
 }
 
 // Run runs the command line args, args[0] being the program's name, and
@@ -80,7 +81,7 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	if err != nil {
 		return nil, err
 	}
-	s.stdout = place.Stdout
+	s.stdout, s.foreign = place.Stdout, place.ForeignStores
 	monitor, err := front.Libexec("hull-monitor")
 	if err != nil {
 		return nil, err
@@ -88,6 +89,7 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	e, err := engine.Open(ctx, engine.Options{
 		LibexecDir: filepath.Dir(monitor),
 		Root:       place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
+		ImageRoot: place.ImageRoot, ImageStores: place.ImageStores,
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
 		CgroupManager: g.CgroupManager,
 		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,
@@ -100,6 +102,13 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	}
 	s.engine = e
 	return e, nil
+}
+
+// warnForeign says which of the configured image stores are passed over.
+func (s *session) warnForeign() {
+	for _, err := range s.foreign {
+		s.warn(err.Error() + ": its images are not listed")
+	}
 }
 
 // each calls do with every name, goes on after an error, and joins the errors.

@@ -92,6 +92,7 @@ func (s *session) info() *command.Command {
 			if err != nil {
 				return err
 			}
+			s.warnForeign()
 			i, err := e.Info(ctx)
 			if err != nil {
 				return err

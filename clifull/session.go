@@ -59,19 +59,27 @@ func (s *session) store(ctx context.Context) (*image.Store, error) {
 		return nil, err
 	}
 	s.stdout = place.Stdout
-	blobs, err := blob.Open(place.Root)
+	blobs, err := blob.Open(place.ImageRoot)
 	if err != nil {
 		return nil, err
 	}
+	blobs.Also = place.ImageStores
 	o := snapshot.Options{Driver: g.StorageDriver, Rootless: front.InUserNamespace()}
 	if err := o.SetStorageOptions(g.StorageOpts); err != nil {
 		return nil, err
 	}
-	snaps, err := snapshot.Open(filepath.Join(place.Root, "snapshots"), o)
+	for _, root := range place.ImageStores {
+		o.Also = append(o.Also, filepath.Join(root, "snapshots"))
+	}
+	snaps, err := snapshot.Open(filepath.Join(place.ImageRoot, "snapshots"), o)
 	if err != nil {
 		return nil, err
 	}
-	return image.Open(place.Root, blobs, snaps)
+	images, err := image.Open(place.ImageRoot, blobs, snaps)
+	if err == nil {
+		images.Also = place.ImageStores
+	}
+	return images, err
 }
 
 // registryFlags are what the commands that reach registries have in common.

@@ -347,7 +347,7 @@ func (e *Engine) cgroupText(r *record) string {
 // newBoot is called when the run directory is not there: the machine has
 // booted. What only a run holds is taken from the store.
 func (e *Engine) newBoot(dir string) {
-	if _, err := os.Stat(filepath.Join(e.o.Root, "snapshots")); err != nil {
+	if _, err := os.Stat(filepath.Join(e.imageRoot(), "snapshots")); err != nil {
 		return
 	}
 	snaps, err := e.Snapshots()

@@ -92,6 +92,10 @@ type PullRequest struct {
 type Options struct {
 	// Root and RunRoot are absolute; the front door knows the defaults.
 	Root, RunRoot string
+	// ImageRoot is where images and snapshots are; "" is Root. ImageStores are
+	// the roots of further stores, whose images are read.
+	ImageRoot   string
+	ImageStores []string
 	// StorageDriver and StorageOpts are for snapshot.Open.
 	StorageDriver string
 	StorageOpts   []string
@@ -205,7 +209,11 @@ func (e *Engine) Blobs() (*blob.Store, error) {
 		if err := e.prepareRoot(); err != nil {
 			return nil, err
 		}
-		return blob.Open(e.o.Root)
+		b, err := blob.Open(e.imageRoot())
+		if err == nil {
+			b.Also = e.o.ImageStores
+		}
+		return b, err
 	})
 }
 
@@ -219,7 +227,10 @@ func (e *Engine) Snapshots() (*snapshot.Store, error) {
 		if err := o.SetStorageOptions(e.o.StorageOpts); err != nil {
 			return nil, err
 		}
-		return snapshot.Open(filepath.Join(e.o.Root, "snapshots"), o)
+		for _, root := range e.o.ImageStores {
+			o.Also = append(o.Also, filepath.Join(root, "snapshots"))
+		}
+		return snapshot.Open(filepath.Join(e.imageRoot(), "snapshots"), o)
 	})
 }
 
@@ -234,12 +245,20 @@ func (e *Engine) Images() (*image.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		store, err := image.Open(e.o.Root, b, s)
+		store, err := image.Open(e.imageRoot(), b, s)
 		if err == nil {
+			store.Also = e.o.ImageStores
 			store.Builtins = []image.Builtin{e.welcome()}
 		}
 		return store, err
 	})
+}
+
+func (e *Engine) imageRoot() string {
+	if e.o.ImageRoot != "" {
+		return e.o.ImageRoot
+	}
+	return e.o.Root
 }
 
 // Networks returns the networks' manager.

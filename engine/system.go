@@ -74,6 +74,8 @@ type InfoStore struct {
 	GraphStatus     map[string]string `json:"graphStatus"`
 	ImageCopyTmpDir string            `json:"imageCopyTmpDir"`
 	ImageStore      map[string]int    `json:"imageStore"`
+	ImageRoot       string            `json:"imageRoot"`
+	ImageStores     []string          `json:"additionalImageStores"` // only read
 	RunRoot         string            `json:"runRoot"`
 	TransientStore  bool              `json:"transientStore"`
 	VolumePath      string            `json:"volumePath"`
@@ -116,6 +118,7 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 func (e *Engine) infoStore(ctx context.Context, i *Info) error {
 	s := &i.Store
 	*s = InfoStore{GraphRoot: e.o.Root, RunRoot: e.o.RunRoot, GraphOptions: map[string]any{}, GraphStatus: map[string]string{}, ImageStore: map[string]int{"number": 0},
+		ImageRoot: e.imageRoot(), ImageStores: append([]string{}, e.o.ImageStores...),
 		TransientStore: e.o.TransientStore, VolumePath: filepath.Join(e.o.Root, "volumes"), ImageCopyTmpDir: os.TempDir()}
 	snaps, err := e.Snapshots()
 	if err != nil {

@@ -9,6 +9,13 @@ import (
 // A Place is where a command works.
 type Place struct {
 	Root, RunRoot string
+	// ImageRoot is the directory of the images and what is built upon them: Root,
+	// or that of --imagestore.
+	ImageRoot string
+	// ImageStores are the roots of further stores, whose images are read.
+	// ForeignStores are the errors of those that are not this program's.
+	ImageStores   []string
+	ForeignStores []error
 	// Stdout is where its output goes: the file of --out, or what was there.
 	Stdout *os.File
 }
@@ -25,6 +32,15 @@ func (g *Globals) Begin(ctx context.Context, stdout *os.File) (Place, error) {
 	p := Place{Stdout: stdout}
 	var err error
 	if p.Root, p.RunRoot, err = directories(g.Root, g.RunRoot); err != nil {
+		return Place{}, err
+	}
+	p.ImageRoot = p.Root
+	if g.ImageStore != "" {
+		if p.ImageRoot, err = directory(g.ImageStore, nil); err != nil {
+			return Place{}, err
+		}
+	}
+	if p.ImageStores, p.ForeignStores, err = g.imageStores(); err != nil {
 		return Place{}, err
 	}
 	if g.Out != "" {

@@ -11,6 +11,7 @@ import (
 // Globals are the program's own flags, which each of its binaries takes.
 type Globals struct {
 	Root, RunRoot, StorageDriver string
+	ImageStore                   string
 	StorageOpts                  []string
 	CgroupManager, Runtime       string
 	Hooks, CDIDirs               []string
@@ -26,6 +27,7 @@ type Globals struct {
 func (g *Globals) Declare(f *command.Flags) {
 	f.StringVar(&g.Root, "root", "", "Path to the directory in which images and containers are stored")
 	f.StringVar(&g.RunRoot, "runroot", "", "Path to the directory of what a reboot ends")
+	f.StringVar(&g.ImageStore, "imagestore", "", "Path to the directory of images and of the files of containers upon them (default the same as --root)")
 	f.StringVar(&g.StorageDriver, "storage-driver", "", "Driver that keeps the layers (overlay)")
 	f.StringArrayVar(&g.StorageOpts, "storage-opt", nil, "Option of the storage driver")
 	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\")")
@@ -75,6 +77,7 @@ func (g *Globals) Argv() []string {
 	}
 	one("root", g.Root)
 	one("runroot", g.RunRoot)
+	one("imagestore", g.ImageStore)
 	one("storage-driver", g.StorageDriver)
 	for _, o := range g.StorageOpts {
 		one("storage-opt", o)

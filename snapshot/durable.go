@@ -105,6 +105,9 @@ func (s *Store) Sync() error {
 	marks := maps.Clone(s.unsynced)
 	s.mu.Unlock()
 	d, err := os.Open(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // every layer is in another store
+	}
 	if err != nil {
 		return fmt.Errorf("sync snapshots: %w", err)
 	}

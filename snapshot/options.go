@@ -26,8 +26,10 @@ func (o *Options) SetStorageOptions(opts []string) error {
 			o.MaxLayerSize, err = parseBytes(value)
 		case key == "maxlayerfiles":
 			o.MaxLayerFiles, err = strconv.ParseInt(value, 10, 64)
+		case key == "imagestore", key == "additionalimagestore":
+			// Whoever opens the store knows them: Also.
 		default:
-			return &hintError{fmt.Errorf("storage option %q is not known", opt), "there are mountopt, ignore_chown_errors, maxlayersize and maxlayerfiles"}
+			return &hintError{fmt.Errorf("storage option %q is not known", opt), "there are mountopt, ignore_chown_errors, maxlayersize, maxlayerfiles and imagestore"}
 		}
 		if err != nil {
 			return fmt.Errorf("storage option %q: %w", opt, err)
