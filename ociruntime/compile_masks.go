@@ -23,8 +23,7 @@ func (c *compiler) maskPaths() error {
 	}
 	for _, p := range readonly {
 		c.b.Subject("write-protect " + p)
-		t, open := c.b.Openat2(c.root, p, openPath, inRoot)
-		open.Accept(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+		t, open := c.openKernels(p)
 		tree, _ := c.b.OpenTree(t, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE)
 		c.b.MountSetattr(tree, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY, Recursive: true})
 		c.b.MoveMount(tree, t)
@@ -32,10 +31,16 @@ func (c *compiler) maskPaths() error {
 		c.b.Close(t)
 		open.SkipOnErrno()
 	}
-	if len(masked) == 0 {
-		c.b.Subject("")
-		return nil
+	if len(masked) > 0 {
+		c.maskAll(masked)
 	}
+	c.b.Subject("")
+	c.kernels("/proc")
+	c.kernels("/sys")
+	return nil
+}
+
+func (c *compiler) maskAll(masked []string) {
 	c.b.Phase("masked paths")
 	c.b.Subject("make the masks")
 	fs := c.fsopen("tmpfs", "tmpfs", []string{"mode=755", "nr_inodes=4"})
@@ -48,15 +53,28 @@ func (c *compiler) maskPaths() error {
 	c.b.MountSetattr(masks, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
 	for _, p := range masked {
 		c.b.Subject("mask " + p)
-		t, open := c.b.Openat2(c.root, p, openPath, inRoot)
-		open.Accept(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+		t, open := c.openKernels(p)
 		c.mask(masks, t, c.o.Facts.Paths[p])
 		c.b.Close(t)
 		open.SkipOnErrno()
 	}
 	c.b.Close(masks)
-	c.b.Subject("")
-	return nil
+}
+
+// openKernels opens a path that is to be masked. What lies in the /proc and /sys
+// that were mounted is looked up from there: who shares the root with the
+// container could have moved the directory below them meanwhile, and a path
+// that is not there is no error (CVE-2023-27561).
+func (c *compiler) openKernels(p string) (plan.FD, plan.Call) {
+	dir, name, resolve := c.root, p, uint64(inRoot)
+	for at, fd := range map[string]plan.FD{"/proc/": c.procfs, "/sys/": c.sysfs} {
+		if rest, ok := strings.CutPrefix(p, at); ok && fd != 0 {
+			dir, name, resolve = fd, rest, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS
+		}
+	}
+	t, open := c.b.Openat2(dir, name, openPath, resolve)
+	open.Accept(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+	return t, open
 }
 
 // mask mounts the fitting mask on t; of an unknown kind the file is tried first.

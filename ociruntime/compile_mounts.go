@@ -67,8 +67,24 @@ func (c *compiler) mount(m *oci.Mount) error {
 	}
 	fs := c.fsopen(m.Type, m.Source, o.data)
 	mnt := c.b.Fsmount(fs, o.set)
-	c.attach(mnt, target, o)
+	c.move(mnt, target, o)
+	if kernels := c.kernels(dst); kernels != nil {
+		*kernels = mnt
+		return nil
+	}
+	c.b.Close(mnt)
 	return nil
+}
+
+// kernels is where the descriptor of what is mounted on /proc or /sys is kept,
+// for the masks; nil for other places. What was mounted there before is let go.
+func (c *compiler) kernels(dst string) *plan.FD {
+	at := map[string]*plan.FD{"/proc": &c.procfs, "/sys": &c.sysfs}[dst]
+	if at != nil && *at != 0 {
+		c.b.Close(*at)
+		*at = 0
+	}
+	return at
 }
 
 func describe(m oci.Mount) string {
@@ -93,6 +109,7 @@ func (c *compiler) bind(m *oci.Mount, dst string, o mountOptions) error {
 	}
 	target := c.target(dst, kind, inRoot)
 	c.notKernels(target, dst)
+	c.kernels(dst)
 	c.attach(tree, target, o)
 	return nil
 }
@@ -162,6 +179,12 @@ func (c *compiler) hostTrees(given map[string]plan.FD) error {
 
 // attach puts a detached mount on target and closes both.
 func (c *compiler) attach(mnt, target plan.FD, o mountOptions) {
+	c.move(mnt, target, o)
+	c.b.Close(mnt)
+}
+
+// move is attach that keeps the mount's descriptor.
+func (c *compiler) move(mnt, target plan.FD, o mountOptions) {
 	if o.recSet|o.recClear != 0 {
 		c.b.MountSetattr(mnt, plan.MountAttr{Set: o.recSet, Clear: o.recClear, Recursive: true})
 	}
@@ -174,7 +197,6 @@ func (c *compiler) attach(mnt, target plan.FD, o mountOptions) {
 		c.b.MountSetattr(mnt, plan.MountAttr{Propagation: propagation &^ unix.MS_REC, Recursive: propagation&unix.MS_REC != 0})
 	}
 	c.b.Close(target)
-	c.b.Close(mnt)
 }
 
 // notKernels fails the plan when a destination that is not said to lie in

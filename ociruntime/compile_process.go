@@ -210,13 +210,10 @@ func (c *compiler) seccomp() error {
 	if c.notify == 0 {
 		return errors.New("install seccomp filter: it notifies, and nobody listens (linux.seccomp.listenerPath)")
 	}
+	c.b.MapFile(c.state, c.o.SeccompStateSize)
 	l, _ := c.b.SeccompListener(prog.Flags, filter)
 	c.b.Dup3(l, c.high(3), true)
-	metadata := " "
-	if c.linux.Seccomp != nil {
-		metadata = c.linux.Seccomp.ListenerMetadata + metadata
-	}
-	c.b.SendFD(c.notify, c.high(3), metadata)
+	c.b.SendFDMapped(c.notify, c.high(3), c.o.SeccompStateSize)
 	return nil
 }
 
@@ -273,6 +270,10 @@ func (c *compiler) exec() error {
 		return errors.New("execute program: its name is empty")
 	}
 	c.b.Subject("execute " + args[0])
+	if file := c.o.Executable; file != "" {
+		c.b.Execve(file, args, env)
+		return nil
+	}
 	if strings.Contains(args[0], "/") {
 		c.b.Execve(args[0], args, env)
 		return nil

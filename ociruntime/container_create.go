@@ -48,6 +48,7 @@ type creation struct {
 	plan  *plan.Plan
 	proc  *plan.Process
 	fifo  *os.File
+	agent *listener
 }
 
 // Create makes a container whose program waits for Start. After an error nothing of it is left.
@@ -83,6 +84,7 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 	}
 	t := &creation{r: r, c: c, o: o}
 	err = t.run(ctx)
+	t.agent.close()
 	for _, f := range t.files {
 		f.Close()
 	}
@@ -209,11 +211,12 @@ func (t *creation) compile(context.Context) error {
 	for fd := 3; fd < 3+t.o.PreserveFDs; fd++ {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))
 	}
-	if l := spec.Linux; l != nil && l.Seccomp != nil && l.Seccomp.ListenerPath != "" {
-		if o.SeccompListener, err = dialUnix(l.Seccomp.ListenerPath); err != nil {
-			return fmt.Errorf("connect to the seccomp listener: %w", err)
+	if spec.Linux != nil {
+		s := t.c.State()
+		s.Status = "creating"
+		if t.agent, err = compileSeccomp(spec.Linux.Seccomp, &o, s); err != nil {
+			return err
 		}
-		t.keep(o.SeccompListener)
 	}
 	var warnings []string
 	t.plan, warnings, err = Compile(spec, o)
@@ -248,8 +251,10 @@ func (t *creation) launch(context.Context) (err error) {
 	if err != nil {
 		return startError(err)
 	}
-	t.c.Init, err = state.IdentifyProcess(t.proc.Pid)
-	return err
+	if t.c.Init, err = state.IdentifyProcess(t.proc.Pid); err != nil {
+		return err
+	}
+	return t.agent.fill(t.proc.Pid, t.proc.Pid)
 }
 
 // startError tells why a plan failed, where engines and their users know it by other words.

@@ -54,24 +54,11 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (code int,
 	if len(o.Process.Args) == 0 {
 		return 0, errors.New("process args cannot be empty")
 	}
-	p, files, err := r.compileExec(c, o)
-	defer closeAll(&files)
+	x := &execution{r: r, c: c, o: o}
+	defer x.close()
+	proc, err := x.launch()
 	if err != nil {
 		return 0, err
-	}
-	l := plan.LaunchOptions{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Console: o.Console}
-	if o.ConsoleSocket != "" {
-		if l.Console, err = dialUnix(o.ConsoleSocket); err != nil {
-			return 0, fmt.Errorf("connect to console socket: %w", err)
-		}
-		files = append(files, l.Console)
-	}
-	if !o.Detach {
-		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	}
-	proc, err := plan.Launch(p, l)
-	if err != nil {
-		return 0, startError(err)
 	}
 	if err := writePidFile(o.PidFile, proc.Pid); err != nil {
 		unix.Kill(proc.Pid, unix.SIGKILL)
@@ -87,19 +74,77 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (code int,
 	return exitCode(reap(proc.Pid)), nil
 }
 
-func closeAll(files *[]*os.File) {
-	for _, f := range *files {
-		f.Close()
-	}
+// An execution is one more process under way.
+type execution struct {
+	r     *Runtime
+	c     *Container
+	o     ExecOptions
+	files []*os.File
+	plan  *plan.Plan
+	agent *listener
+	start *os.File // lets a plan go on that waits
+	// executable is the program's file, where it is not args[0].
+	executable string
 }
 
-func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files []*os.File, err error) {
-	root, err := rootOf(c.Init.Pid)
+func (x *execution) close() {
+	for _, f := range x.files {
+		f.Close()
+	}
+	x.agent.close()
+}
+
+func (x *execution) keep(f *os.File) *os.File {
+	x.files = append(x.files, f)
+	return f
+}
+
+// launch starts the process; its program runs when it returns.
+func (x *execution) launch() (*plan.Process, error) {
+	if err := x.compile(); err != nil {
+		return nil, err
+	}
+	l := plan.LaunchOptions{Stdin: x.o.Stdin, Stdout: x.o.Stdout, Stderr: x.o.Stderr, Console: x.o.Console, UntilCreated: x.start != nil}
+	if x.o.ConsoleSocket != "" {
+		console, err := dialUnix(x.o.ConsoleSocket)
+		if err != nil {
+			return nil, fmt.Errorf("connect to console socket: %w", err)
+		}
+		l.Console = x.keep(console)
+	}
+	if !x.o.Detach {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	proc, err := plan.Launch(x.plan, l)
+	if err != nil {
+		return nil, startError(err)
+	}
+	if x.start == nil {
+		return proc, nil
+	}
+	defer proc.Report.Close()
+	err = x.agent.fill(proc.Pid, x.c.Init.Pid)
 	if err == nil {
+		_, err = x.start.Write([]byte{0})
+	}
+	if err == nil {
+		_, err = followReport(x.plan, proc)
+	}
+	if err != nil {
+		unix.Kill(proc.Pid, unix.SIGKILL)
+		reap(proc.Pid)
+		return nil, startError(err)
+	}
+	return proc, nil
+}
+
+func (x *execution) compile() error {
+	c, o := x.c, x.o
+	if root, err := rootOf(c.Init.Pid); err == nil && x.executable == "" {
 		err = findProgram(root, o.Process)
 		root.Close()
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 	spec := *c.Spec
@@ -111,42 +156,61 @@ func (r *Runtime) compileExec(c *Container, o ExecOptions) (p *plan.Plan, files 
 	linux.Namespaces = slices.Clone(linux.Namespaces)
 	linux.TimeOffsets = nil
 	spec.Linux = &linux
+	j, err := x.joinOptions(&spec)
+	if err != nil {
+		return err
+	}
+	var warnings []string
+	x.plan, warnings, err = CompileJoin(&spec, j)
+	for _, w := range warnings {
+		x.r.warn("%s", w)
+	}
+	return err
+}
+
+func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
+	c, o := x.c, x.o
 	pidfd, err := unix.PidfdOpen(c.Init.Pid, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the container's process: %w", err)
+		return j, fmt.Errorf("open the container's process: %w", err)
 	}
-	j := JoinOptions{Pidfd: os.NewFile(uintptr(pidfd), "container")}
-	files = append(files, j.Pidfd)
-	if !ownMounts(&spec) {
+	j.Pidfd = x.keep(os.NewFile(uintptr(pidfd), "container"))
+	if !ownMounts(spec) {
 		if j.Root, err = rootOf(c.Init.Pid); err != nil {
-			return nil, files, fmt.Errorf("open the container's root: %w", err)
+			return j, fmt.Errorf("open the container's root: %w", err)
 		}
-		files = append(files, j.Root)
+		x.keep(j.Root)
 	}
 	if !c.Init.Alive() {
-		return nil, files, errors.New("cannot exec in a stopped container")
+		return j, errors.New("cannot exec in a stopped container")
 	}
-	if j.Facts, err = LookUp(&spec); err != nil {
-		return nil, files, err
+	if j.Facts, err = LookUp(spec); err != nil {
+		return j, err
 	}
-	j.NoNewKeyring = o.NoNewKeyring
+	j.NoNewKeyring, j.Executable = o.NoNewKeyring, x.executable
 	g, err := c.group()
 	if err != nil {
-		return nil, files, err
+		return j, err
 	}
 	if g != nil {
 		if j.CgroupProcs, err = subgroups(g.Procs(), o.Cgroups); err != nil {
-			return nil, files, err
+			return j, err
 		}
 	}
 	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
 		j.Preserve = append(j.Preserve, os.NewFile(uintptr(fd), "preserved"))
 	}
-	p, warnings, err := CompileJoin(&spec, j)
-	for _, w := range warnings {
-		r.warn("%s", w)
+	if x.agent, err = compileSeccomp(spec.Linux.Seccomp, &j.CompileOptions, c.State()); err != nil || x.agent == nil {
+		return j, err
 	}
-	return p, files, err
+	// The agent is told the process's number, which must be known first.
+	j.Wait = true
+	if j.Control, x.start, err = os.Pipe(); err != nil {
+		return j, fmt.Errorf("make start pipe: %w", err)
+	}
+	x.keep(j.Control)
+	x.keep(x.start)
+	return j, nil
 }
 
 // subgroups replaces the container's own groups by those below them that the user named.

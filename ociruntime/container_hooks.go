@@ -27,19 +27,29 @@ func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, p
 	if len(hooks) == 0 {
 		return nil
 	}
+	return eachHook(ctx, kind, hooks, s, func(ctx context.Context, h *oci.Hook, stdin []byte) error {
+		if pid != 0 {
+			return joinHook(ctx, h, stdin, pid)
+		}
+		return hostHook(ctx, h, stdin)
+	})
+}
+
+// eachHook calls run for each hook, with the state and until the hook's time is over.
+func eachHook(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, run func(context.Context, *oci.Hook, []byte) error) error {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
 	for i := range hooks {
-		if err := runHook(ctx, &hooks[i], data, pid); err != nil {
+		if err := timedHook(ctx, &hooks[i], data, run); err != nil {
 			return fmt.Errorf("error running hook #%d: error running %s hook %s: %w", i, kind, hooks[i].Path, err)
 		}
 	}
 	return nil
 }
 
-func runHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
+func timedHook(ctx context.Context, h *oci.Hook, stdin []byte, run func(context.Context, *oci.Hook, []byte) error) error {
 	if h.Timeout != nil {
 		if *h.Timeout <= 0 {
 			return fmt.Errorf("timeout of %d seconds is not above 0", *h.Timeout)
@@ -49,14 +59,13 @@ func runHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
 			fmt.Errorf("hook ran past specified timeout of %.1fs", float64(*h.Timeout)))
 		defer cancel()
 	}
-	if pid != 0 {
-		return joinHook(ctx, h, stdin, pid)
-	}
+	return run(ctx, h, stdin)
+}
+
+// hostHook runs a hook in the runtime's own namespaces.
+func hostHook(ctx context.Context, h *oci.Hook, stdin []byte) error {
 	cmd := exec.CommandContext(ctx, h.Path)
-	cmd.Args = h.Args
-	if len(h.Args) == 0 {
-		cmd.Args = []string{h.Path}
-	}
+	cmd.Args = hookArgs(h)
 	cmd.Env = h.Env
 	if cmd.Env == nil {
 		cmd.Env = []string{} // not the runtime's own
@@ -108,22 +117,25 @@ func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
 	b.Fork(0)
 	b.Close(plan.ConsoleFD)
 	b.Chdir("/")
-	args := h.Args
-	if len(args) == 0 {
-		args = []string{h.Path}
-	}
 	b.Subject("execute hook " + h.Path)
-	b.Execve(h.Path, args, h.Env)
+	b.Execve(h.Path, hookArgs(h), h.Env)
 	p, err := b.Plan()
 	if err != nil {
 		return err
 	}
+	return feedHook(ctx, stdin, func(r *os.File) (*plan.Process, error) {
+		return plan.Launch(p, plan.LaunchOptions{Stdin: r, Stdout: os.Stderr, Stderr: os.Stderr})
+	})
+}
+
+// feedHook launches a hook's process, gives it its input and waits for its end.
+func feedHook(ctx context.Context, stdin []byte, launch func(in *os.File) (*plan.Process, error)) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	process, err := plan.Launch(p, plan.LaunchOptions{Stdin: r, Stdout: os.Stderr, Stderr: os.Stderr})
+	process, err := launch(r)
 	r.Close()
 	if err != nil {
 		return err
@@ -133,8 +145,11 @@ func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
 	go func() { w.Write(stdin); w.Close() }()
 	select {
 	case status := <-done:
-		if !status.Exited() || status.ExitStatus() != 0 {
-			return fmt.Errorf("exit status %d", exitCode(status))
+		switch {
+		case status.Signaled():
+			return fmt.Errorf("signal: %v", status.Signal())
+		case status.ExitStatus() != 0:
+			return fmt.Errorf("exit status %d", status.ExitStatus())
 		}
 		return nil
 	case <-ctx.Done():
@@ -142,6 +157,32 @@ func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
 		<-done
 		return context.Cause(ctx)
 	}
+}
+
+// startContainer runs the hooks of that name: programs of the container's own, which get
+// no more rights than its process is about to have.
+func (r *Runtime) startContainer(ctx context.Context, c *Container) error {
+	hooks := c.Spec.Hooks.StartContainer
+	if len(hooks) == 0 {
+		return nil
+	}
+	return eachHook(ctx, "startContainer", hooks, c.State(), func(ctx context.Context, h *oci.Hook, stdin []byte) error {
+		p := *c.Spec.Process
+		p.Args, p.Env, p.Cwd, p.Terminal = hookArgs(h), h.Env, "/", false
+		x := &execution{r: r, c: c, executable: h.Path, o: ExecOptions{Process: &p, Stdout: os.Stderr, Stderr: os.Stderr, Detach: true}}
+		defer x.close()
+		return feedHook(ctx, stdin, func(in *os.File) (*plan.Process, error) {
+			x.o.Stdin = in
+			return x.launch()
+		})
+	})
+}
+
+func hookArgs(h *oci.Hook) []string {
+	if len(h.Args) == 0 {
+		return []string{h.Path}
+	}
+	return h.Args
 }
 
 // namespacesOf are the kinds in which a process differs from this one.

@@ -34,7 +34,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 func (r *Runtime) start(ctx context.Context, c *Container) error {
 	h := c.Spec.Hooks
 	if h != nil {
-		if err := runHooks(ctx, "startContainer", h.StartContainer, c.State(), c.Init.Pid); err != nil {
+		if err := r.startContainer(ctx, c); err != nil {
 			r.kill(c)
 			return err
 		}

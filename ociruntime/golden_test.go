@@ -37,7 +37,7 @@ func (g goldenOptions) options() CompileOptions {
 	o := CompileOptions{
 		Facts: g.Facts, Rootfs: g.Rootfs, RootfsTarget: g.RootfsTarget, CgroupProcs: g.CgroupProcs,
 		Cgroup: file(g.Cgroup), UserNS: file(g.UserNS), Wait: g.Wait, WaitHooks: g.WaitHooks, Control: file(g.Wait || g.WaitHooks),
-		SeccompListener: file(g.SeccompListener), NoNewKeyring: g.NoNewKeyring, NoPivot: g.NoPivot, ChownStdio: g.ChownStdio,
+		SeccompListener: file(g.SeccompListener), SeccompState: file(g.SeccompListener), SeccompStateSize: 300, NoNewKeyring: g.NoNewKeyring, NoPivot: g.NoPivot, ChownStdio: g.ChownStdio,
 		Init: g.Init, Infra: g.Infra,
 	}
 	for _, n := range g.Namespaces {

@@ -217,12 +217,18 @@ func TestSeccompListener(t *testing.T) {
 	ours, theirs := pair[0], os.NewFile(uintptr(pair[1]), "theirs")
 	defer unix.Close(ours)
 	defer theirs.Close()
+	state, err := os.Create(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	state.WriteString("tagged")
 	for _, nnp := range []bool{false, true} {
 		spec.Process.NoNewPrivileges = nnp
-		bothWays(t, spec, CompileOptions{SeccompListener: theirs}, plan.LaunchOptions{}, func(*plan.Process) {
+		bothWays(t, spec, CompileOptions{SeccompListener: theirs, SeccompState: state, SeccompStateSize: 3}, plan.LaunchOptions{}, func(*plan.Process) {
 			buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(4))
 			n, m, _, _, err := unix.Recvmsg(ours, buf, oob, unix.MSG_CMSG_CLOEXEC)
-			if err != nil || !bytes.HasPrefix(buf[:n], []byte("tag")) {
+			if err != nil || string(buf[:n]) != "tag" {
 				t.Fatalf("message %q, %v", buf[:n], err)
 			}
 			msgs, err := unix.ParseSocketControlMessage(oob[:m])

@@ -67,9 +67,7 @@ func (j *joiner) begin() error {
 	if j.o.Root != nil {
 		c.root = c.inherit("root", j.o.Root)
 	}
-	if c.o.SeccompListener != nil {
-		c.notify = c.inherit("seccomp listener", c.o.SeccompListener)
-	}
+	c.inheritListener()
 	for _, f := range c.o.Preserve {
 		c.keep = append(c.keep, c.inherit("preserved", f))
 	}

@@ -43,11 +43,17 @@ type CompileOptions struct {
 	// Control is what Wait reads, a named pipe opened for reading and writing.
 	Control *os.File
 	// Seccomp is the compiled linux.seccomp; nil compiles it here. SeccompListener
-	// is the socket that gets a notifying filter's descriptor.
-	Seccomp         *seccomp.Program
-	SeccompListener *os.File
+	// is the socket that gets a notifying filter's descriptor, together with the
+	// first SeccompStateSize bytes of SeccompState, which the caller writes before
+	// he lets the plan go on: the state has the process's number in it.
+	Seccomp          *seccomp.Program
+	SeccompListener  *os.File
+	SeccompState     *os.File
+	SeccompStateSize int
 	// Preserve are files that the program gets from descriptor 3 on.
 	Preserve []*os.File
+	// Executable is the program's file, when it is not found by process.args[0].
+	Executable string
 	// NoNewKeyring leaves the session keyring as it is.
 	NoNewKeyring bool
 	// NoPivot uses chroot where the root cannot be pivoted (an initial ramfs).

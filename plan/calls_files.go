@@ -164,13 +164,30 @@ func (b *Builder) Created() Call {
 // SendFD sends the descriptor with the known number fd over a unix socket,
 // with text as the message's bytes.
 func (b *Builder) SendFD(socket, fd FD, text string) Call {
+	return b.sendFD(socket, fd, b.structure(b.str(text), num(len(text))))
+}
+
+func (b *Builder) sendFD(socket, fd FD, iov word) Call {
 	if fd.isResult() {
 		panic("bug: SendFD of a result: its number is not known")
 	}
-	iov := b.structure(b.str(text), num(len(text)))
 	cmsg := b.structure(num(20), num(uint64(unix.SOL_SOCKET)|unix.SCM_RIGHTS<<32), num(uint64(uint32(fd))))
 	msg := b.structure(num(0), num(0), iov, num(1), cmsg, num(24), num(0))
 	return b.call(unix.SYS_SENDMSG, socket.word(), msg, num(0))
+}
+
+// mapAddr is where a plan maps a file: an address that no image, no stack and no Go heap is at.
+const mapAddr = 0x70000000
+
+// MapFile maps the first size bytes of f, to be sent by SendFDMapped: what whoever
+// launched the plan has written to it until then.
+func (b *Builder) MapFile(f FD, size int) Call {
+	return b.call(unix.SYS_MMAP, num(mapAddr), num(size), num(unix.PROT_READ), num(unix.MAP_SHARED|unix.MAP_FIXED_NOREPLACE), f.word(), num(0))
+}
+
+// SendFDMapped is SendFD with the size bytes that MapFile mapped.
+func (b *Builder) SendFDMapped(socket, fd FD, size int) Call {
+	return b.sendFD(socket, fd, b.structure(num(mapAddr), num(size)))
 }
 
 // PipeSize asks for the size of the pipe f; of anything else it fails with EBADF.

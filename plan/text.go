@@ -80,6 +80,7 @@ var callTable = []callInfo{
 	{unix.SYS_FSTATFS, "fstatfs", []argKind{argFD, argBuf}},
 	{unix.SYS_FSTAT, "fstat", []argKind{argFD, argBuf}},
 	{unix.SYS_SENDMSG, "sendmsg", []argKind{argFD}},
+	{unix.SYS_MMAP, "mmap", []argKind{argHex, argDec, argHex, argHex, argFD, argDec}},
 	{unix.SYS_IOCTL, "ioctl", []argKind{argFD, argIoctl, argHex}},
 	{unix.SYS_FACCESSAT2, "faccessat2", []argKind{argFD, argStr, argDec, argHex}},
 	{unix.SYS_SOCKET, "socket", []argKind{argDec, argHex, argDec}},

@@ -170,6 +170,10 @@ type compiler struct {
 	notify  bool
 }
 
+// handOver are the calls that a process makes between its filter's installation and
+// the moment when somebody listens.
+var handOver = []string{"write", "sendmsg", "dup3"}
+
 // collect sorts the rules by ABI and number.
 func (c *compiler) collect(rules []specs.LinuxSyscall, use []abi) error {
 	type pair struct {
@@ -192,8 +196,8 @@ func (c *compiler) collect(rules []specs.LinuxSyscall, use []abi) error {
 				continue
 			}
 			if r.Action == specs.ActNotify {
-				if name == "write" {
-					return fmt.Errorf("syscalls[%d]: write cannot notify: the listener is handed over by it", i)
+				if slices.Contains(handOver, name) {
+					return fmt.Errorf("syscalls[%d]: SCMP_ACT_NOTIFY cannot be used for the %s syscall: the listener is handed over, or a failed start is reported, by it", i, name)
 				}
 				c.notify = true
 			}
