@@ -8,10 +8,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"hull/inroot"
 	"hull/layer"
 	"hull/oci"
-	"hull/state"
 )
 
 // CommitActive makes the layer chain of what an active snapshot changed above
@@ -31,7 +32,7 @@ func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest)
 		return nil
 	}
 	active := s.activeDir(name)
-	parent, err := state.ReadFile(filepath.Join(active, "parent"))
+	parent, err := s.parentOf(active)
 	if err != nil {
 		return fail(err)
 	}
@@ -42,16 +43,16 @@ func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest)
 	upper, files := filepath.Join(active, "u"), filepath.Join(dir, "d")
 	err = os.Rename(upper, files)
 	if err == nil {
-		if err = s.commit(ctx, dir, chain, oci.Digest(parent)); err == nil {
+		if err = s.commit(ctx, dir, chain, parent); err == nil {
 			return nil
 		}
 		err = errors.Join(err, os.Rename(files, upper))
 	}
-	return fail(errors.Join(err, removeTree(dir)))
+	return fail(errors.Join(err, s.removeTree(dir)))
 }
 
-// Upper opens what an active snapshot changed: its own files only, deletions
-// as overlay marks them.
+// Upper opens the files of an active snapshot: what Changes lists is in it, and
+// with a driver that is not Layered all else too.
 func (s *Store) Upper(name string) (*os.File, error) {
 	if !validName(name) {
 		return nil, fmt.Errorf("open snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
@@ -72,12 +73,44 @@ func (s *Store) Revert(name string, changes []layer.Change) error {
 		return err
 	}
 	defer upper.Close()
+	var base *os.File
+	if !s.d.layered() {
+		parent, err := s.parentOf(s.activeDir(name))
+		if err == nil && parent != "" {
+			base, err = s.ViewTree(parent)
+		}
+		if err != nil {
+			return fmt.Errorf("revert snapshot %s: %w", name, err)
+		}
+		if base != nil {
+			defer base.Close()
+		}
+	}
 	for i := len(changes) - 1; i >= 0; i-- {
-		if err := revert(upper, changes[i].Path); err != nil {
-			return fmt.Errorf("revert %s of snapshot %s: %w", changes[i].Path, name, err)
+		c := changes[i]
+		if base != nil && c.Kind == layer.Modified {
+			err = revertDir(upper, base, c.Path)
+		} else {
+			err = revert(upper, c.Path)
+		}
+		if err != nil {
+			return fmt.Errorf("revert %s of snapshot %s: %w", c.Path, name, err)
 		}
 	}
 	return nil
+}
+
+// revertDir makes a directory what it was: it is not one that only hides another.
+func revertDir(upper, base *os.File, path string) error {
+	var f [2]*os.File
+	for i, root := range []*os.File{upper, base} {
+		var err error
+		if f[i], err = inroot.Open(root, path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err != nil {
+			return err
+		}
+		defer f[i].Close()
+	}
+	return likeDir(f[0], f[1])
 }
 
 func revert(upper *os.File, path string) error {

@@ -20,23 +20,35 @@ func (s *Store) Changes(ctx context.Context, name string) ([]layer.Change, error
 	if !validName(name) {
 		return nil, fmt.Errorf("list changes of snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
 	}
-	parent, err := state.ReadFile(filepath.Join(s.activeDir(name), "parent"))
+	changes, err := s.changes(ctx, s.activeDir(name))
 	if err != nil {
 		return nil, fmt.Errorf("list changes of snapshot %s: %w", name, err)
 	}
-	upper, err := os.Open(filepath.Join(s.activeDir(name), "u"))
+	return changes, nil
+}
+
+func (s *Store) changes(ctx context.Context, dir string) ([]layer.Change, error) {
+	parent, err := s.parentOf(dir)
 	if err != nil {
-		return nil, fmt.Errorf("list changes of snapshot %s: %w", name, err)
+		return nil, err
+	}
+	upper, err := os.Open(filepath.Join(dir, "u"))
+	if err != nil {
+		return nil, err
 	}
 	defer upper.Close()
 	var base *os.File
-	if len(parent) > 0 {
-		if base, err = s.ViewTree(oci.Digest(parent)); err != nil {
-			return nil, fmt.Errorf("list changes of snapshot %s: %w", name, err)
+	if parent != "" {
+		if base, err = s.ViewTree(parent); err != nil {
+			return nil, err
 		}
 		defer base.Close()
 	}
-	return layer.Upper(ctx, upper, base, s.whiteouts())
+	if s.d.layered() {
+		return layer.Upper(ctx, upper, base, s.whiteouts())
+	}
+	changes, err := layer.Compare(ctx, base, upper)
+	return withParents(changes), err
 }
 
 // WriteDiff writes what an active snapshot changed above its parent as an uncompressed layer tar.
@@ -83,7 +95,15 @@ func (s *Store) Usage(ctx context.Context, name string) (size, inodes int64, err
 	if !validName(name) {
 		return 0, 0, fmt.Errorf("measure snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
 	}
-	return usage(ctx, filepath.Join(s.activeDir(name), "u"))
+	dir := s.activeDir(name)
+	if s.d.layered() {
+		return usage(ctx, filepath.Join(dir, "u"))
+	}
+	changes, err := s.Changes(ctx, name)
+	if err != nil {
+		return 0, 0, err
+	}
+	return changedUsage(filepath.Join(dir, "u"), changes)
 }
 
 // LayerUsage of a committed layer's own bytes.
@@ -91,12 +111,40 @@ func (s *Store) LayerUsage(ctx context.Context, chain oci.Digest) (size, inodes 
 	if !s.Exists(chain) {
 		return 0, 0, fmt.Errorf("measure layer %s: %w", chain, fs.ErrNotExist)
 	}
-	return usage(ctx, filepath.Join(s.layerDir(chain), "d"))
+	dir := s.layerDir(chain)
+	if s.d.layered() {
+		return usage(ctx, filepath.Join(dir, "d"))
+	}
+	parent, err := state.ReadFile(filepath.Join(dir, "parent"))
+	if err != nil {
+		return 0, 0, fmt.Errorf("measure layer %s: %w", chain, err)
+	}
+	changes, err := s.Diff(ctx, oci.Digest(parent), chain)
+	if err != nil {
+		return 0, 0, err
+	}
+	return changedUsage(filepath.Join(dir, "d"), changes)
+}
+
+// changedUsage is what files that changed use of a tree that holds others too.
+func changedUsage(dir string, changes []layer.Change) (size, inodes int64, err error) {
+	seen := make(map[inode]bool)
+	for _, c := range changes {
+		var st unix.Stat_t
+		if c.Kind == layer.Deleted || unix.Lstat(filepath.Join(dir, c.Path), &st) != nil || seen[inode{st.Dev, st.Ino}] {
+			continue
+		}
+		seen[inode{st.Dev, st.Ino}] = true
+		inodes++
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			size += st.Size
+		}
+	}
+	return size, inodes, nil
 }
 
 // usage counts a file with several names once.
 func usage(ctx context.Context, dir string) (size, inodes int64, err error) {
-	type inode struct{ dev, ino uint64 }
 	seen := make(map[inode]bool)
 	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if cause := ctx.Err(); cause != nil {

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"hull/layer"
 	"hull/oci"
 	"hull/state"
 )
@@ -33,22 +32,28 @@ func (s *Store) NewDraft(ctx context.Context, parent oci.Digest) (*Draft, error)
 		return nil, fmt.Errorf("begin layer: %w", err)
 	}
 	d := &Draft{s: s, parent: parent, dir: dir}
-	err = os.Mkdir(filepath.Join(dir, "d"), 0o700)
-	if err == nil {
-		err = unix.Chmod(filepath.Join(dir, "d"), untouched)
-	}
-	if err != nil {
+	if err := d.create(ctx); err != nil {
 		d.Abort()
 		return nil, fmt.Errorf("begin layer: %w", err)
 	}
 	return d, nil
 }
 
-func (s *Store) whiteouts() layer.Whiteouts {
-	if s.o.Rootless {
-		return layer.OverlayUser
+// create makes the draft's files: those of the parent, where the driver has them so.
+func (d *Draft) create(ctx context.Context) error {
+	files, below := filepath.Join(d.dir, "d"), ""
+	if d.parent != "" && !d.s.d.layered() {
+		l, err := d.s.lock(ctx, false)
+		if err != nil {
+			return err
+		}
+		defer l.Release()
+		if _, err := d.s.lower(d.parent); err != nil {
+			return fmt.Errorf("parent %s: %w", d.parent, err)
+		}
+		below = filepath.Join(d.s.layerDir(d.parent), "d")
 	}
-	return layer.Overlay
+	return d.s.d.create(files, below)
 }
 
 // Commit gives the draft its chain ID; its parent must exist by now. One that exists already is no error.
@@ -82,7 +87,7 @@ func (s *Store) commit(ctx context.Context, dir string, chain, parent oci.Digest
 	}
 	defer l.Release()
 	if s.Exists(chain) {
-		return removeTree(dir)
+		return s.removeTree(dir)
 	}
 	lower := short(chain)
 	above := ""
@@ -108,7 +113,7 @@ func (s *Store) commit(ctx context.Context, dir string, chain, parent oci.Digest
 	}
 	if err := os.Rename(dir, filepath.Join(s.dir, "l", short(chain))); err != nil {
 		if s.Exists(chain) { // another was quicker
-			return removeTree(dir)
+			return s.removeTree(dir)
 		}
 		return err
 	}
@@ -146,5 +151,5 @@ func (d *Draft) Abort() error {
 		return nil
 	}
 	d.done = true
-	return removeTree(d.dir)
+	return d.s.removeTree(d.dir)
 }

@@ -235,5 +235,5 @@ func (s *Store) dropStale(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return removeTree(dir)
+	return s.removeTree(dir)
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"hull/inroot"
+	"hull/layer"
 	"hull/oci"
 	"hull/state"
 )
@@ -22,8 +23,12 @@ var ErrInUse = errors.New("layer is in use")
 
 // Options open a Store.
 type Options struct {
-	// Driver is overlay, or "" for it.
+	// Driver is one of Drivers, or "" for that of the store. A store that was
+	// made with another is not opened.
 	Driver string
+	// DefaultDriver says which driver a new store gets without Driver; nil, and
+	// an empty answer, are overlay.
+	DefaultDriver func() (string, error)
 	// Rootless says that this process is root in a user's namespace only.
 	Rootless bool
 	// MountOptions are added to the mounts of containers (storage-opt mountopt=).
@@ -37,13 +42,17 @@ type Options struct {
 	Also []string
 	// BootID names the time since the last boot; "" is what the kernel says.
 	BootID string
+
+	fileSystem func(dir string) (int64, error) // fileSystemOf, but for tests
 }
 
 // A Store keeps committed snapshots, named by chain ID, and active ones, named by whoever prepared them
 // (a container's ID). Any number of processes may use it.
 type Store struct {
-	dir string
-	o   Options
+	dir  string
+	o    Options
+	name string // of the driver
+	d    driver
 
 	mu       sync.Mutex
 	unsynced map[string]string // marks of layers seen or made, by directory; guarded by mu
@@ -51,17 +60,27 @@ type Store struct {
 
 // Open opens the store in dir. It makes nothing until something is stored.
 func Open(dir string, o Options) (*Store, error) {
-	if o.Driver != "" && o.Driver != "overlay" {
-		return nil, fmt.Errorf("open snapshots: driver %q is not known", o.Driver)
+	if o.fileSystem == nil {
+		o.fileSystem = fileSystemOf
 	}
-	return &Store{dir: dir, o: o}, nil
+	s := &Store{dir: dir, o: o}
+	if err := s.chooseDriver(); err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	return s, nil
 }
 
 // Driver returns the name of the driver.
-func (s *Store) Driver() string { return "overlay" }
+func (s *Store) Driver() string { return s.name }
 
-// Parallel reports whether a draft can be filled before its parent is committed (overlay can).
-func (s *Store) Parallel() bool { return true }
+// Layered reports that a layer's directory holds only what it changes above
+// those below.
+func (s *Store) Layered() bool { return s.d.layered() }
+
+// Parallel reports whether a draft can be filled before its parent is committed.
+func (s *Store) Parallel() bool { return s.d.layered() }
+
+func (s *Store) whiteouts() layer.Whiteouts { return s.d.whiteouts() }
 
 func short(chain oci.Digest) string { return chain.Hex()[:16] }
 
@@ -112,10 +131,8 @@ func (s *Store) temp() (string, error) {
 	dir := filepath.Join(s.dir, "t", fmt.Sprintf("%d-%d-%d", self.Pid, self.Start, drafts.Add(1)))
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
-		for _, d := range []string{s.dir, filepath.Join(s.dir, "t"), filepath.Join(s.dir, "l"), filepath.Join(s.dir, "a")} {
-			if err := os.MkdirAll(d, 0o700); err != nil {
-				return "", err
-			}
+		if err := s.ensure(); err != nil {
+			return "", err
 		}
 		err = os.Mkdir(dir, 0o700)
 	}
@@ -128,6 +145,17 @@ func (s *Store) lock(ctx context.Context, exclusive bool) (*state.Lock, error) {
 		return state.Acquire(ctx, filepath.Join(s.dir, "lock"))
 	}
 	return state.AcquireShared(ctx, filepath.Join(s.dir, "lock"))
+}
+
+// removeTree removes a directory that holds what the driver made.
+func (s *Store) removeTree(dir string) error {
+	for _, name := range []string{"d", "u", "l/d", "a/u"} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			s.d.destroy(path)
+		}
+	}
+	return removeTree(dir)
 }
 
 func removeTree(dir string) error {
@@ -152,6 +180,12 @@ func (s *Store) lower(chain oci.Digest) (string, error) {
 	return string(text), err
 }
 
+// isLink reports whether path is a symbolic link.
+func isLink(path string) bool {
+	_, err := os.Readlink(path)
+	return err == nil
+}
+
 // An Info describes one snapshot in List.
 type Info struct {
 	Name   string     // of an active one
@@ -172,14 +206,19 @@ func (s *Store) List() ([]Info, error) {
 		}
 		for _, e := range entries {
 			dir := filepath.Join(s.dir, kind, e.Name())
+			if kind == "a" {
+				parent, err := s.parentOf(dir)
+				if err == nil || errors.Is(err, fs.ErrNotExist) && isLink(filepath.Join(dir, "base")) {
+					out = append(out, Info{Name: e.Name(), Parent: parent})
+				}
+				continue // else it is being made or removed
+			}
 			parent, err := state.ReadFile(filepath.Join(dir, "parent"))
 			if err != nil {
-				continue // being made or removed
+				continue
 			}
 			i := Info{Parent: oci.Digest(parent)}
-			if kind == "a" {
-				i.Name = e.Name()
-			} else if chain, err := state.ReadFile(filepath.Join(dir, "chain")); err == nil {
+			if chain, err := state.ReadFile(filepath.Join(dir, "chain")); err == nil {
 				i.Chain = oci.Digest(chain)
 			} else {
 				continue
@@ -201,7 +240,7 @@ func (s *Store) RemoveLayer(ctx context.Context, chain oci.Digest) error {
 	if err != nil {
 		return fmt.Errorf("remove layer %s: %w", chain, err)
 	}
-	return errors.Join(removeTree(dir), s.removeDerived(ctx, chain))
+	return errors.Join(s.removeTree(dir), s.removeDerived(ctx, chain))
 }
 
 // detach takes a layer's name away, with the lock held.
@@ -241,7 +280,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		os.Remove(dir)
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
-	return removeTree(dir)
+	return s.removeTree(dir)
 }
 
 // Collect removes drafts and half-removed snapshots whose owner is dead, and
@@ -263,7 +302,7 @@ func (s *Store) Collect(ctx context.Context) error {
 		pid, _ := strconv.Atoi(w[0])
 		start, _ := strconv.ParseUint(w[1], 10, 64)
 		if !(state.ProcessID{Pid: pid, Start: start}).Alive() {
-			errs = append(errs, removeTree(filepath.Join(s.dir, "t", e.Name())))
+			errs = append(errs, s.removeTree(filepath.Join(s.dir, "t", e.Name())))
 		}
 	}
 	return errors.Join(errs...)

@@ -36,7 +36,7 @@ func (s *Store) ViewPath(chain oci.Digest, path string) (oci.Mount, error) {
 		return fail(err)
 	}
 	var dirs []string
-	for _, name := range strings.Split(lower, ":") {
+	for _, name := range s.stack(lower) {
 		at, kind, err := s.lookInLayer(filepath.Join(s.layerNamed(name), "d"), path)
 		if err != nil {
 			return fail(err)

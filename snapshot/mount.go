@@ -1,0 +1,215 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+)
+
+// detached mounts m without attaching it anywhere.
+func detached(m oci.Mount) (*os.File, error) {
+	fd, err := detachedMount(m)
+	if err != nil {
+		return nil, err
+	}
+	return reopen(fd)
+}
+
+// detachedMount is detached; its descriptor is the mount's own, by which it
+// can be attached.
+func detachedMount(m oci.Mount) (int, error) {
+	var fd int
+	var err error
+	if m.Type == "bind" {
+		fd, err = detachedBind(m)
+	} else {
+		fd, err = detachedOverlay(m)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("mount %s: %w", m.Type, err)
+	}
+	return fd, nil
+}
+
+func detachedBind(m oci.Mount) (int, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil || !slices.Contains(m.Options, "ro") {
+		return fd, err
+	}
+	// A bind mount takes its attributes from where it comes.
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("make it read-only: %w", err)
+	}
+	return fd, nil
+}
+
+// mountFlags are the options that are the mount's and not overlay's.
+var mountFlags = map[string]struct {
+	attr int     // for fsmount
+	flag uintptr // for mount(2)
+}{
+	"ro":      {unix.MOUNT_ATTR_RDONLY, unix.MS_RDONLY},
+	"nodev":   {unix.MOUNT_ATTR_NODEV, unix.MS_NODEV},
+	"nosuid":  {unix.MOUNT_ATTR_NOSUID, unix.MS_NOSUID},
+	"noexec":  {unix.MOUNT_ATTR_NOEXEC, unix.MS_NOEXEC},
+	"noatime": {unix.MOUNT_ATTR_NOATIME, unix.MS_NOATIME},
+}
+
+// maxConfigString is how long a string fsconfig takes, with its zero.
+const maxConfigString = 256
+
+// errLongLower reports layers that fsconfig of an old kernel cannot take.
+var errLongLower = errors.New("the list of layers is too long for fsconfig")
+
+func detachedOverlay(m oci.Mount) (int, error) {
+	fd, err := overlayByConfig(m, true)
+	if errors.Is(err, errLongLower) {
+		return overlayByMount(m)
+	}
+	return fd, err
+}
+
+// overlayByConfig mounts by the calls of Linux 5.2. appends says that the
+// kernel may have lowerdir+, of 6.8.
+func overlayByConfig(m oci.Mount, appends bool) (int, error) {
+	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fsfd)
+	attr := 0
+	for _, o := range m.Options {
+		key, value, has := strings.Cut(o, "=")
+		flag, isFlag := mountFlags[o]
+		switch {
+		case isFlag:
+			attr |= flag.attr
+		case key == "lowerdir":
+			err = setLower(fsfd, value, appends)
+		case has:
+			err = unix.FsconfigSetString(fsfd, key, value)
+		default:
+			err = unix.FsconfigSetFlag(fsfd, key)
+		}
+		if err != nil {
+			return -1, fmt.Errorf("option %s: %w", key, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fsfd); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attr)
+}
+
+// setLower sets the layers one by one where the kernel takes them so.
+func setLower(fsfd int, dirs string, appends bool) error {
+	for i, d := range strings.Split(dirs, ":") {
+		err := unix.EINVAL
+		if appends {
+			err, _ = unix.FsconfigSetString(fsfd, "lowerdir+", d).(unix.Errno)
+		}
+		switch {
+		case err == 0:
+		case err != unix.EINVAL || i > 0:
+			return err
+		case len(dirs) >= maxConfigString:
+			return errLongLower
+		default:
+			return unix.FsconfigSetString(fsfd, "lowerdir", dirs)
+		}
+	}
+	return nil
+}
+
+// overlayByMount mounts by mount(2), whose options are a page: the names begin
+// at a directory that all layers are in, and the working directory and the
+// mount are those of a thread that ends with the call.
+func overlayByMount(m oci.Mount) (int, error) {
+	target, err := os.MkdirTemp("", "hull-mount-")
+	if err != nil {
+		return -1, err
+	}
+	defer os.Remove(target)
+	type result struct {
+		fd  int
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread is of no use to others
+		fd, err := mountAlone(m, target)
+		done <- result{fd, err}
+	}()
+	r := <-done
+	return r.fd, r.err
+}
+
+// mountAlone mounts m on target where nobody else sees it, and returns a copy
+// of the mount that is attached nowhere.
+func mountAlone(m oci.Mount, target string) (int, error) {
+	dir, flags, data := mountData(m)
+	if len(data) >= os.Getpagesize() {
+		return -1, fmt.Errorf("the layers need %d bytes of options, of which this kernel takes %d", len(data), os.Getpagesize()-1)
+	}
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return -1, fmt.Errorf("unshare mounts: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return -1, err
+	}
+	if err := unix.Mount("overlay", target, "overlay", flags, data); err != nil {
+		return -1, err
+	}
+	return unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+}
+
+// mountData is what mount(2) is given, and the directory it is called in.
+func mountData(m oci.Mount) (dir string, flags uintptr, data string) {
+	var opts []string
+	for _, o := range m.Options {
+		if f, ok := mountFlags[o]; ok {
+			flags |= f.flag
+			continue
+		}
+		lower, ok := strings.CutPrefix(o, "lowerdir=")
+		if !ok {
+			opts = append(opts, o)
+			continue
+		}
+		dirs := strings.Split(lower, ":")
+		dir = filepath.Dir(dirs[0])
+		for _, d := range dirs {
+			for !strings.HasPrefix(d, dir+"/") && dir != "/" {
+				dir = filepath.Dir(dir)
+			}
+		}
+		for i, d := range dirs {
+			dirs[i] = strings.TrimPrefix(strings.TrimPrefix(d, dir), "/")
+		}
+		opts = append(opts, "lowerdir="+strings.Join(dirs, ":"))
+	}
+	return dir, flags, strings.Join(opts, ",")
+}
+
+// reopen turns the O_PATH descriptor of a mount into one that lists.
+func reopen(fd int) (*os.File, error) {
+	defer unix.Close(fd)
+	d, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open mount: %w", err)
+	}
+	return os.NewFile(uintptr(d), "tree"), nil
+}
