@@ -86,14 +86,25 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 	if err != nil {
 		return nil, err
 	}
+	conf, err := front.LoadConfig(g.Modules)
+	if err != nil {
+		return nil, err
+	}
+	if len(g.Hooks) > 0 {
+		conf.HooksDirs = g.Hooks
+	}
+	if len(g.CDIDirs) > 0 {
+		conf.CDIDirs = g.CDIDirs
+	}
 	e, err := engine.Open(ctx, engine.Options{
 		LibexecDir: filepath.Dir(monitor),
 		Root:       place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
 		ImageRoot: place.ImageRoot, ImageStores: place.ImageStores,
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts,
 		CgroupManager: g.CgroupManager,
-		Hooks:         g.Hooks, CDIDirs: g.CDIDirs,
-		GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: g.EventsBackend == "none",
+		Defaults:      conf.Defaults,
+		Hooks:         conf.HooksDirs, CDIDirs: conf.CDIDirs,
+		GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: g.EventsBackend == "none" || conf.EventsLogger == "none",
 		Pull: func(ctx context.Context, r engine.PullRequest) error { return s.pull(ctx, r, p) },
 		Warn: s.warn,
 	})

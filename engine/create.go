@@ -30,6 +30,7 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (string, error) {
 // create is Create; the container's lock is held when it returns. starting
 // says that a start follows at once.
 func (e *Engine) create(ctx context.Context, o CreateOptions, starting bool) (*record, *lock, error) {
+	e.o.Defaults.settle(&o)
 	return e.createOf(ctx, o, starting, func(r *record) error { return e.findImage(ctx, r) })
 }
 

@@ -126,37 +126,6 @@ type Options struct {
 	Hooks, CDIDirs []string
 }
 
-// Defaults stand in for what CreateOptions leave out; a zero field is the
-// built-in default.
-type Defaults struct {
-	Env          []string
-	Ulimits      []Ulimit
-	Capabilities []string
-	Sysctls      []string
-	Annotations  map[string]string
-	DNS          []string
-	LogDriver    string
-	LogSizeMax   int64
-	LogPath      string
-	PidsLimit    *int64
-	ShmSize      int64
-	StopTimeout  uint
-	Umask        string
-	Timezone     string
-	Network      string
-	IpcNS        string
-	PidNS        string
-	UtsNS        string
-	UserNS       string
-	CgroupNS     string
-	Cgroups      string
-	InitPath     string
-	SeccompPath  string
-	Volumes      []Mount
-	ReadOnly     bool
-	NoHosts      bool
-}
-
 // An Engine is a store with its verbs. It may be used by several goroutines.
 type Engine struct {
 	o Options

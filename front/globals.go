@@ -15,6 +15,7 @@ type Globals struct {
 	StorageOpts                  []string
 	CgroupManager, Runtime       string
 	Hooks, CDIDirs               []string
+	Modules                      []string // files of containers.conf.modules
 	LogLevel, Out                string
 	Version                      bool
 	TransientStore               bool   // every container is kept in the run directory
@@ -34,6 +35,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringVar(&g.Runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
 	f.StringSliceVar(&g.Hooks, "hooks-dir", nil, "Directory of OCI hooks (may be given several times)")
 	f.StringSliceVar(&g.CDIDirs, "cdi-spec-dir", nil, "Directory of CDI specifications (may be given several times)")
+	f.StringArrayVar(&g.Modules, "module", nil, "Load the containers.conf module of this name or path (may be given several times)")
 	f.StringVar(&g.Out, "out", "", "Send standard output to this file")
 	f.StringVar(&g.LogLevel, "log-level", "warn", "Show messages of this level and above (trace, debug, info, warn, warning, error, fatal, panic)")
 	f.BoolVar(&g.TransientStore, "transient-store", false, "Keep containers in the run directory: a reboot ends them")
@@ -89,6 +91,9 @@ func (g *Globals) Argv() []string {
 	}
 	for _, c := range g.CDIDirs {
 		one("cdi-spec-dir", c)
+	}
+	for _, m := range g.Modules {
+		one("module", m)
 	}
 	if g.TransientStore {
 		a = append(a, "--transient-store")
