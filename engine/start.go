@@ -300,6 +300,7 @@ func (t *starting) describe(ctx context.Context) error {
 	}
 	if t.r.step != nil {
 		t.facts.SecretEnv = append(t.facts.SecretEnv, t.r.step.SecretEnv...)
+		t.facts.Mounts = append(t.facts.Mounts, t.r.step.Mounts...)
 	}
 	if t.root, err = t.e.rootMounts(t.r); err != nil {
 		return err
