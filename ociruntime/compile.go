@@ -70,6 +70,7 @@ type compiler struct {
 	rootTree plan.FD
 	cgroup   plan.FD // CompileOptions.Cgroup
 	notify   plan.FD // CompileOptions.SeccompListener
+	state    plan.FD // CompileOptions.SeccompState
 	keep     []plan.FD
 	labels   []label
 	proc     plan.FD // the host's /proc, where it cannot be named any more
@@ -120,6 +121,13 @@ func (c *compiler) inherit(name string, f *os.File) plan.FD {
 	return c.b.Inherit(name, f)
 }
 
+func (c *compiler) inheritListener() {
+	if c.o.SeccompListener != nil && c.o.SeccompState != nil {
+		c.notify = c.inherit("seccomp listener", c.o.SeccompListener)
+		c.state = c.inherit("state for the seccomp listener", c.o.SeccompState)
+	}
+}
+
 // wait stops until the parent writes a byte.
 func (c *compiler) wait() {
 	c.b.Created()
@@ -142,9 +150,7 @@ func (c *compiler) begin() error {
 	if c.o.RootTree != nil {
 		c.rootTree = c.inherit("root file system", c.o.RootTree)
 	}
-	if c.o.SeccompListener != nil {
-		c.notify = c.inherit("seccomp listener", c.o.SeccompListener)
-	}
+	c.inheritListener()
 	if err := c.namespaces(); err != nil {
 		return err
 	}
