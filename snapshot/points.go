@@ -93,8 +93,9 @@ func (s *Store) makePoints(draft string, parent oci.Digest, p Points) (made bool
 	if m.made {
 		return true, m.setTimes()
 	}
-	// The draft's directory says that there is nothing to lay between.
-	if err := os.Remove(m.top); err != nil {
+	// The draft's directory says that there is nothing to lay between; what is in
+	// it are the directories that lead to points which the parent has.
+	if err := removeTree(m.top); err != nil {
 		return false, err
 	}
 	return false, os.WriteFile(filepath.Join(draft, "l", "none"), nil, 0o600)
