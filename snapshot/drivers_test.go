@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +43,7 @@ func TestDrivers(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					s, err := Open(dir, Options{Driver: name})
+					s, err := Open(dir, Options{Driver: name, Rootless: inUserNamespace()})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -53,11 +54,43 @@ func TestDrivers(t *testing.T) {
 	}
 }
 
+// TestDriversOfUsers is the contract for root of a user's namespace.
+func TestDriversOfUsers(t *testing.T) {
+	if os.Geteuid() != 0 || inUserNamespace() {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := errors.Join(os.Chown(dir, 100000, 100000), os.Chmod(filepath.Dir(dir), 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestDrivers$", "-test.v")
+	cmd.Env = append(os.Environ(), userNamespaceEnv+"=1", "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+		Credential: &syscall.Credential{},
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	if n := strings.Count(string(out), "--- PASS: TestDrivers/overlay/"); n < 8 {
+		t.Errorf("%d parts of the contract passed for overlay:\n%s", n, out)
+	}
+}
+
+const userNamespaceEnv = "SNAPSHOT_TEST_IN_USER_NAMESPACE"
+
+func inUserNamespace() bool { return os.Getenv(userNamespaceEnv) != "" }
+
 // diskFor is a directory on a file system that the driver works on.
 func diskFor(t *testing.T, driver string) string {
 	dir := t.TempDir()
 	if driver != "btrfs" {
 		return dir
+	}
+	if inUserNamespace() {
+		t.Skip("a user has no loop devices")
 	}
 	image := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
@@ -325,6 +358,9 @@ func contractFiles(t *testing.T, s *Store) {
 			"": "40711 5 6 0", "suid": "104755 1000 1001 0", "cap": "100755 0 0 0", "one": "100600 0 0 0", "dev": "60660 0 0 763",
 			"pipe": "10622 0 0 0", "link": "120777 7 0 0", "tmp": "41777 0 0 0", "sparse": "100644 0 0 0",
 		} {
+			if name == "dev" && inUserNamespace() {
+				continue // it is left out: a container gets its devices another way
+			}
 			if err := unix.Lstat(root+"/"+name, &st); err != nil {
 				t.Error(err)
 				continue
@@ -343,7 +379,7 @@ func contractFiles(t *testing.T, s *Store) {
 		if n, err := unix.Getxattr(root+"/cap", "user.note", value); err != nil || string(value[:n]) != "hello" {
 			t.Errorf("user.note: %q, %v", value[:max(n, 0)], err)
 		}
-		if n, err := unix.Getxattr(root+"/cap", "security.capability", value); err != nil || n != 20 {
+		if n, err := unix.Getxattr(root+"/cap", "security.capability", value); err != nil || n < 20 {
 			t.Errorf("security.capability: %d bytes, %v", n, err)
 		}
 		return nil
@@ -418,7 +454,7 @@ func contractCommit(t *testing.T, s *Store) {
 func contractOwners(t *testing.T, s *Store) {
 	base := addTar(t, s, "", entries(t, tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o4711, Uid: 3, Gid: 4}))
 	derived, err := s.Derive(context.Background(), base, "shift", func(w io.Writer, tree *os.File) error {
-		_, err := w.Write(entries(t, tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o4711, Uid: 100003, Gid: 100004}))
+		_, err := w.Write(entries(t, tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o4711, Uid: 10003, Gid: 10004}))
 		return err
 	})
 	if err != nil {
@@ -428,7 +464,7 @@ func contractOwners(t *testing.T, s *Store) {
 	inTree(t, s, "c1", func(root string) error {
 		var st unix.Stat_t
 		err := unix.Lstat(root+"/f", &st)
-		if st.Mode != 0o104711 || st.Uid != 100003 || st.Gid != 100004 {
+		if st.Mode != 0o104711 || st.Uid != 10003 || st.Gid != 10004 {
 			t.Errorf("the copy: mode %o, owner %d:%d", st.Mode, st.Uid, st.Gid)
 		}
 		return err
@@ -446,7 +482,10 @@ func contractOwners(t *testing.T, s *Store) {
 
 // A stack as high as images may have.
 func contractMany(t *testing.T, s *Store) {
-	const layers = 127
+	layers := 127
+	if !s.Layered() {
+		layers = 20 // each is a copy of all below
+	}
 	var chain oci.Digest
 	for i := range layers {
 		chain = addTar(t, s, chain, specTar(t, fmt.Sprintf("f f%03d = %d", i, i), "f last = "+fmt.Sprint(i)))
