@@ -253,11 +253,6 @@ func (c *compiler) mountCgroup(dst string, o mountOptions) error {
 		own = own || n.kind == oci.CgroupNamespace
 	}
 	hierarchies := c.o.Facts.Cgroups
-	if own && (c.userNS || c.o.Facts.InUserNS) {
-		// The kernel mounts hierarchies of version 1 for the host's root only; what the
-		// host has mounted may be shown.
-		hierarchies = slices.DeleteFunc(slices.Clone(hierarchies), func(h CgroupMount) bool { return h.Options != nil })
-	}
 	if len(hierarchies) == 1 && hierarchies[0].Dir == "" {
 		target := c.target(dst, Directory, inRoot)
 		c.attach(c.cgroupTree(hierarchies[0], own, o), target, o)

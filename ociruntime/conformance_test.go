@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,5 +133,23 @@ func TestRT16OnlyPipesAreGiven(t *testing.T) {
 	}
 	if got := owner(w); got != 1000 {
 		t.Errorf("the pipe belongs to %d, want 1000", got)
+	}
+}
+
+// A user namespace shows the container its cgroups as well, with a cgroup namespace or without.
+func TestCgroupsInUserNamespace(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		r, b := bundle(t, func(s *oci.Spec) {
+			for d := s.Root.Path; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+				os.Chmod(d, 0o755) // open to the container's ids
+			}
+			withUserNS(s)
+			if !own {
+				s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n oci.LinuxNamespace) bool { return n.Type == oci.CgroupNamespace })
+			}
+		}, "sh", "-c", "cat /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/pids/tasks 2>/dev/null | busybox grep -qx 1")
+		if code, err := r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}}); code != 0 || err != nil {
+			t.Errorf("own cgroup namespace %v: Run = %d, %v", own, code, err)
+		}
 	}
 }
