@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -102,6 +103,18 @@ func ParseWeight(spec string) (Weight, error) {
 		return Weight{}, fmt.Errorf("parse weight %q: want /dev/NAME:WEIGHT with a weight from 10 to 1000", spec)
 	}
 	return Weight{p, uint16(n)}, nil
+}
+
+// ParseCapability parses NAME or CAP_NAME, in any case, and returns CAP_NAME.
+func ParseCapability(name string) (string, error) {
+	c := strings.ToUpper(name)
+	if !strings.HasPrefix(c, "CAP_") {
+		c = "CAP_" + c
+	}
+	if !slices.Contains(allCapabilities, c) {
+		return "", fmt.Errorf("capability %q is not known", name)
+	}
+	return c, nil
 }
 
 // ParseSize parses a number of bytes with an optional unit b k m g t p (powers

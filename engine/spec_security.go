@@ -40,18 +40,15 @@ func capabilitySet(o *CreateOptions, defaults []string, bounding []string) ([]st
 	}
 	apply := func(names []string, to bool) error {
 		for _, n := range names {
-			c := strings.ToUpper(n)
-			if c == "ALL" || c == "CAP_ALL" {
+			if c := strings.ToUpper(n); c == "ALL" || c == "CAP_ALL" {
 				for _, c := range allCapabilities {
 					set[c] = to
 				}
 				continue
 			}
-			if !strings.HasPrefix(c, "CAP_") {
-				c = "CAP_" + c
-			}
-			if !slices.Contains(allCapabilities, c) {
-				return fmt.Errorf("capability %q is not known", n)
+			c, err := ParseCapability(n)
+			if err != nil {
+				return err
 			}
 			set[c] = to
 		}

@@ -16,7 +16,7 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"containers.cgroupns":                   text(func(c *Config) *string { return &c.Defaults.CgroupNS }),
 	"containers.cgroups":                    text(func(c *Config) *string { return &c.Defaults.Cgroups }),
 	"containers.container_name_as_hostname": flag(func(c *Config) *bool { return &c.Defaults.NameAsHostname }),
-	"containers.default_capabilities":       list(func(c *Config) *[]string { return &c.Defaults.Capabilities }),
+	"containers.default_capabilities":       parsed(engine.ParseCapability, func(c *Config) *[]string { return &c.Defaults.Capabilities }),
 	"containers.default_sysctls":            list(func(c *Config) *[]string { return &c.Defaults.Sysctls }),
 	"containers.default_ulimits":            parsed(engine.ParseUlimit, func(c *Config) *[]engine.Ulimit { return &c.Defaults.Ulimits }),
 	"containers.devices":                    parsed(engine.ParseDevice, func(c *Config) *[]engine.Device { return &c.Defaults.Devices }),
