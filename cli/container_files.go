@@ -19,7 +19,7 @@ func isImageNotFound(err error) bool { return errors.Is(err, image.ErrNotFound) 
 
 func (s *session) commit() *command.Command {
 	var o engine.CommitOptions
-	var kind, iidFile string
+	var kind, iidFile, configFile string
 	var quiet bool
 	return &command.Command{
 		Usage:    "[options] CONTAINER [IMAGE]",
@@ -29,6 +29,7 @@ func (s *session) commit() *command.Command {
 		Flags: func(f *command.Flags) {
 			f.StringVarP(&o.Author, "author", "a", "", "Set the author for the image committed")
 			f.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply the following possible instructions to the created image (default []): CMD | ENTRYPOINT | ENV | EXPOSE | LABEL | ONBUILD | STOPSIGNAL | USER | VOLUME | WORKDIR")
+			f.StringVar(&configFile, "config", "", "Merge the image config in this JSON file into that of the image")
 			f.StringVarP(&kind, "format", "f", "oci", "Format of the image manifest and metadata: oci or docker")
 			f.StringVar(&iidFile, "iidfile", "", "file to write the image ID to")
 			f.BoolVar(&o.IncludeVolumes, "include-volumes", false, "Include container volumes as image volumes")
@@ -45,6 +46,15 @@ func (s *session) commit() *command.Command {
 				o.Docker = true
 			default:
 				return fmt.Errorf("unrecognized image format %q", kind)
+			}
+			if configFile != "" {
+				data, err := os.ReadFile(configFile)
+				if err != nil {
+					return fmt.Errorf("read --config: %w", err)
+				}
+				if o.Config, err = image.DecodeConfig(data); err != nil {
+					return fmt.Errorf("read --config %s: %w", configFile, err)
+				}
 			}
 			if o.Docker = o.Docker || s.docker(); len(args) > 1 {
 				o.Name = args[1]

@@ -144,7 +144,7 @@ func (s *session) load() *command.Command {
 	var quiet bool
 	return &command.Command{
 		Usage:    "[options]",
-		Long:     "Loads an image from a locally stored archive (tar file) or directory into container storage. The archive may be compressed by gzip, zstd, xz or bzip2.",
+		Long:     "Loads an image from an archive (tar file), a directory or a URL into container storage. The archive may be compressed by gzip, zstd, xz or bzip2.",
 		Examples: []string{"load --input fedora.tar", "load < fedora.tar.gz", "load -i oci-directory"},
 		Args:     command.NoArgs,
 		Flags: func(f *command.Flags) {
@@ -161,12 +161,17 @@ func (s *session) load() *command.Command {
 				}
 				src = image.Source{Reader: s.stdin}
 			}
-			if isURL(input) {
-				return urlError("load", s.program, input)
-			}
 			e, err := s.open(ctx)
 			if err != nil {
 				return err
+			}
+			if isURL(input) {
+				r, err := s.fetch(ctx, input)
+				if err != nil {
+					return err
+				}
+				defer r.Close()
+				src = image.Source{Reader: r}
 			}
 			loaded, err := e.LoadImages(ctx, src, image.LoadOptions{Platform: parsePlatform(platform)})
 			for _, l := range loaded {
@@ -198,18 +203,6 @@ func (s *session) shownName(n oci.Reference) string {
 	return n.String()
 }
 
-func isURL(s string) bool {
-	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
-}
-
-// urlError: this binary does not speak to the network.
-func urlError(verb, program, url string) error {
-	return &engine.HintError{
-		Err:  fmt.Errorf("%s %s: reading from a URL is not supported", verb, url),
-		Text: fmt.Sprintf("curl -L %s | %s %s", url, program, map[string]string{"load": "load", "import": "import -"}[verb]),
-	}
-}
-
 // importOptions are the flags of import.
 type importOptions struct {
 	image.ImportOptions
@@ -222,7 +215,7 @@ func (s *session) importImage() *command.Command {
 	return &command.Command{
 		Usage: "[options] PATH [REFERENCE]",
 		Long: "Create a container image from the contents of the specified tarball (.tar, .tar.gz, .tgz, .bzip, .tar.xz, .txz).\n\n" +
-			"Note remote tar balls can be specified, via web address, by way of a pipe. Optionally tag the image. You can specify the instructions using the --change option.",
+			"PATH may be a file, a URL of http or https, or - for standard input. Optionally tag the image. You can specify the instructions using the --change option.",
 		Examples: []string{"import ctr.tar imported-image", "cat ctr.tar | " + s.program + " -q import --message \"importing the ctr.tar tarball\" - image-imported"},
 		Args:     command.Between(1, 2),
 		Flags: func(f *command.Flags) {
@@ -240,15 +233,15 @@ func (s *session) importImage() *command.Command {
 			if err := o.settle(args); err != nil {
 				return err
 			}
-			r, err := s.openInput(args[0])
-			if err != nil {
-				return err
-			}
-			defer r.Close()
 			e, err := s.open(ctx)
 			if err != nil {
 				return err
 			}
+			r, err := s.openInput(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			defer r.Close()
 			img, err := e.ImportImage(ctx, r, o.ImportOptions)
 			if err != nil {
 				return err
@@ -281,13 +274,13 @@ func parsePlatform(s string) oci.Platform {
 	return oci.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
 }
 
-// openInput opens a file, or standard input for "-".
-func (s *session) openInput(path string) (io.ReadCloser, error) {
+// openInput opens a file, standard input for "-", or a URL.
+func (s *session) openInput(ctx context.Context, path string) (io.ReadCloser, error) {
 	if path == "-" {
 		return s.stdin, nil
 	}
 	if isURL(path) {
-		return nil, urlError("import", s.program, path)
+		return s.fetch(ctx, path)
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -21,7 +21,8 @@ func (s *session) pull() *command.Command {
 	c := &command.Command{
 		Usage: "[options] IMAGE [IMAGE...]",
 		Long: "Pulls an image from a registry, or from a file or directory, and stores it.\n" +
-			"An IMAGE may begin with a transport: docker://, dir:, oci:, oci-archive: or docker-archive:.",
+			"An IMAGE may begin with a transport: docker://, dir:, oci:, oci-archive:, docker-archive:,\n" +
+			"docker-daemon: or containers-storage:, which is what is here already.",
 		Examples: []string{"pull docker.io/library/alpine:latest", "pull --platform linux/arm64 alpine", "pull oci-archive:image.tar"},
 		Args:     command.AtLeast(1),
 	}

@@ -34,5 +34,6 @@ func (s *session) nodes() []command.Node {
 		{Path: "image push", Short: "Push an image to a specified destination", Build: s.push},
 		{Path: "image search", Short: "Search registry for image", Build: s.search},
 	}
+	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true})
 	return append(nodes, s.manifestNodes()...)
 }

@@ -181,6 +181,9 @@ func (e *Engine) Commit(ctx context.Context, name string, o CommitOptions) (oci.
 // commitLayers stores the container's changes and makes the new config.
 func (e *Engine) commitLayers(ctx context.Context, store *image.Store, r *record, base image.Image, o CommitOptions) (oci.Image, []image.Layer, error) {
 	config := commitConfig(r, base, o)
+	if o.Config != nil {
+		image.MergeConfig(&config.Config, o.Config)
+	}
 	if err := image.Change(&config, o.Changes); err != nil {
 		return config, nil, err
 	}

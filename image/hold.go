@@ -139,6 +139,7 @@ func (s *Store) collect(ctx context.Context, only *content) (Collected, error) {
 		if err := s.blobs.Remove(d); err != nil {
 			return done, err
 		}
+		s.forgetPlaces(d)
 		done.Blobs++
 		done.Bytes += size
 	}

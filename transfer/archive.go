@@ -17,6 +17,7 @@ var transports = map[string]string{
 	"oci":            image.OCIDir,
 	"oci-archive":    image.OCIArchive,
 	"docker-archive": image.DockerArchive,
+	"docker-daemon":  "", // no file
 }
 
 // splitTransport cuts the transport off a name; one without is docker's. A host
@@ -44,6 +45,9 @@ func splitPath(transport, s string) (path, ref string) {
 
 // pullArchive loads what a file or directory holds.
 func (t *Transfer) pullArchive(ctx context.Context, transport, rest string, o PullOptions) ([]Pulled, error) {
+	if transport == daemonTransport {
+		return t.pullDaemon(ctx, rest)
+	}
 	path, only := splitPath(transport, rest)
 	if path == "" {
 		return nil, fmt.Errorf("pull %s:%s: no path", transport, rest)
@@ -73,6 +77,9 @@ func (t *Transfer) pullArchive(ctx context.Context, transport, rest string, o Pu
 
 // pushArchive writes an image to a file or directory.
 func (t *Transfer) pushArchive(ctx context.Context, transport, rest string, img image.Image, o PushOptions) (oci.Digest, error) {
+	if transport == daemonTransport {
+		return t.pushDaemon(ctx, rest, img)
+	}
 	path, ref := splitPath(transport, rest)
 	if path == "" {
 		return "", fmt.Errorf("push to %s:%s: no path", transport, rest)

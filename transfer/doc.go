@@ -15,7 +15,7 @@
 // uncompressed, a new manifest is made.
 //
 // Names may begin with a transport: docker:// (also without it), dir:, oci:,
-// oci-archive: and docker-archive:.
+// oci-archive:, docker-archive: and docker-daemon:.
 //
 // What happens is told to Transfer.Notify; nothing is printed here.
 package transfer

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,6 +39,13 @@ type Pulled struct {
 func (t *Transfer) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, error) {
 	if !slices.Contains([]string{"", "always", "missing", "never", "newer"}, o.Policy) {
 		return nil, fmt.Errorf("pull policy %q is not one of always, missing, never, newer", o.Policy)
+	}
+	if rest, ok := strings.CutPrefix(name, storeTransport); ok {
+		img, ref, err := t.Images.ResolveName(ctx, rest)
+		if err != nil {
+			return nil, err
+		}
+		return []Pulled{{Image: img, Ref: ref, Digest: img.Manifest, Here: true}}, nil
 	}
 	transport, rest := splitTransport(name)
 	if transport != "docker" {
@@ -307,6 +315,11 @@ func (t *Transfer) fetch(ctx context.Context, repo *registry.Repository, ref oci
 		return image.Image{}, err
 	}
 	t.notify(Event{Kind: Storing})
+	for _, l := range img.Layers {
+		if err := t.Images.NotePlace(l.Blob.Digest, ref.Normalized().Name()); err != nil {
+			return image.Image{}, err
+		}
+	}
 	return img, nil
 }
 

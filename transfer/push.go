@@ -108,10 +108,6 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	sources, err := p.mountable(ctx)
-	if err != nil {
-		return "", 0, err
-	}
 	layers := make([]oci.Descriptor, len(m.Layers))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(p.t.jobs())
@@ -122,7 +118,7 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 		}
 		first[l.Digest] = i
 		g.Go(func() (err error) {
-			layers[i], err = p.layer(gctx, p.img.Layers[i], l, docker, sources[l.Digest])
+			layers[i], err = p.layer(gctx, p.img.Layers[i], l, docker, p.mountable(l.Digest))
 			return err
 		})
 	}
@@ -172,32 +168,20 @@ func isDocker(m *oci.Manifest) bool {
 	return m.MediaType == oci.DockerManifest || m.MediaType == "" && m.Config.MediaType == oci.DockerConfig
 }
 
-// mountable lists for each layer the repositories of the same registry in which
-// this store has seen it.
-func (p *push) mountable(ctx context.Context) (map[oci.Digest][]string, error) {
-	images, err := p.t.Images.List(ctx)
-	if err != nil && len(images) == 0 {
-		return nil, err
-	}
-	from := map[oci.Digest][]string{}
+// mountable lists the repositories of the same registry in which a blob was
+// seen, by this store or by the list that the image is in.
+func (p *push) mountable(d oci.Digest) []string {
+	var from []string
 	if p.sibling != "" && p.sibling != p.ref.Path {
-		for _, l := range p.img.Layers {
-			from[l.Blob.Digest] = []string{p.sibling}
+		from = append(from, p.sibling)
+	}
+	for _, place := range p.t.Images.Places(d) {
+		ref, err := oci.ParseReference(place)
+		if err == nil && ref.Domain == p.ref.Domain && ref.Path != p.ref.Path && !slices.Contains(from, ref.Path) {
+			from = append(from, ref.Path)
 		}
 	}
-	for _, img := range images {
-		for _, n := range img.Names {
-			if n.Domain != p.ref.Domain || n.Path == p.ref.Path {
-				continue
-			}
-			for _, l := range img.Layers {
-				if len(from[l.Blob.Digest]) < 3 && !slices.Contains(from[l.Blob.Digest], n.Path) {
-					from[l.Blob.Digest] = append(from[l.Blob.Digest], n.Path)
-				}
-			}
-		}
-	}
-	return from, nil
+	return from[:min(len(from), 3)]
 }
 
 // layer sends one layer, compressed anew where that is wanted, and returns how
@@ -296,13 +280,13 @@ func (p *push) blob(ctx context.Context, d oci.Descriptor, content registry.Cont
 	}
 	if has {
 		p.t.notify(Event{Kind: Exists, Blob: d.Digest, Size: d.Size, Text: "already exists"})
-		return nil
+		return p.notePlace(d.Digest)
 	}
 	for _, name := range from {
 		ok, err := p.repo.Mount(ctx, d.Digest, name)
 		if err == nil && ok {
 			p.t.notify(Event{Kind: Exists, Blob: d.Digest, Size: d.Size, Text: "mounted from " + name})
-			return nil
+			return p.notePlace(d.Digest)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -319,7 +303,15 @@ func (p *push) blob(ctx context.Context, d oci.Descriptor, content registry.Cont
 		return err
 	}
 	p.t.notify(Event{Kind: Done, Blob: d.Digest, Size: d.Size})
-	return nil
+	return p.notePlace(d.Digest)
+}
+
+// notePlace remembers a blob of the store, not one that was made for this push.
+func (p *push) notePlace(d oci.Digest) error {
+	if _, err := p.t.Images.Blobs().Stat(d); err != nil {
+		return nil
+	}
+	return p.t.Images.NotePlace(d, p.ref.Name())
 }
 
 type readCloser struct {
