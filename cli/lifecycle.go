@@ -240,6 +240,9 @@ func (s *session) rm() *command.Command {
 			}
 			o.Timeout = stop.timeout
 			x.ignore = x.ignore || o.Force
+			if x.noInfra = x.all && !o.Force; x.all && o.Force {
+				o.Depend = true // whole pods, in which one goes with the other
+			}
 			e, err := s.open(ctx)
 			if err != nil {
 				return err

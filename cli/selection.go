@@ -17,6 +17,7 @@ import (
 type selection struct {
 	all, latest, ignore bool
 	filters, cidfiles   []string
+	noInfra             bool   // leave the infra containers of pods out
 	has                 string // the flags that were declared, of "alfci"
 }
 
@@ -97,7 +98,7 @@ func (x *selection) names(ctx context.Context, e *engine.Engine, args []string, 
 	}
 	var ids []string
 	for _, c := range entries {
-		if len(args) > 0 && !matches(c, args) {
+		if len(args) > 0 && !matches(c, args) || x.noInfra && c.IsInfra {
 			continue
 		}
 		if len(states) == 0 || slices.Contains(states, c.State) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"hull/monitor"
 	"hull/network"
 	"hull/snapshot"
 )
@@ -301,8 +302,15 @@ func (e *Engine) resolvConf(r *record, joined []network.Joined) []byte {
 	if len(o.DNS) > 0 {
 		servers = o.DNS
 	}
+	if named(joined) {
+		// It asks those in its turn.
+		servers, search = []string{network.NameServer.String()}, append([]string{monitor.NameDomain}, search...)
+	}
 	if len(o.DNSSearch) > 0 {
-		search = slices.DeleteFunc(slices.Clone(o.DNSSearch), func(s string) bool { return s == "." })
+		own := slices.DeleteFunc(slices.Clone(o.DNSSearch), func(s string) bool { return s == "." })
+		if search = own; named(joined) && !slices.Contains(o.DNSSearch, ".") {
+			search = append(own, monitor.NameDomain)
+		}
 	}
 	if len(o.DNSOptions) > 0 {
 		options = o.DNSOptions

@@ -57,6 +57,7 @@ type starting struct {
 	seccomp *seccomp.Program
 	userns  *os.File
 	netns   *os.File
+	names   [2]*os.File // the sockets of the name server
 	net     network.Status
 	spec    *oci.Spec
 	group   *cgroup.Group
@@ -254,6 +255,9 @@ func (t *starting) network(ctx context.Context) error {
 	if t.net, err = m.Setup(ctx, network.SetupOptions{
 		ContainerID: t.r.ID, ContainerName: t.r.Name, Netns: t.netns, Networks: attach, Ports: ports,
 	}); err != nil {
+		return err
+	}
+	if err := t.serveNames(); err != nil {
 		return err
 	}
 	t.facts.Join[oci.NetworkNamespace] = "/proc/self/fd/" + strconv.Itoa(int(t.netns.Fd()))
@@ -467,7 +471,13 @@ func (t *starting) launch() (*monitor.Session, error) {
 		return nil, err
 	}
 	cfg.Wait = t.control != nil
+	if t.names[0] != nil {
+		if err := t.e.nameConfig(t.r, &cfg); err != nil {
+			return nil, err
+		}
+	}
 	so := t.e.spawnOptions(t.o)
+	so.Names = t.names
 	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
 	spare := t.o.spare
 	if spare == nil {

@@ -52,6 +52,11 @@ type Config struct {
 	Attached bool
 	// PlanFiles is the number of descriptors to pass on to the plan, from 5.
 	PlanFiles int
+	// NamesDir holds the name records that the monitor answers from, on two
+	// sockets that came after the plan's files; empty: it has none.
+	// NameServers are asked for the rest; none means the host's.
+	NamesDir    string
+	NameServers []string
 	// Hold says that one more descriptor came, which is kept open until it is
 	// known what became of the start.
 	Hold bool
@@ -116,7 +121,7 @@ func (c *Config) fields() []field {
 		{"log-max-files", &c.LogMaxFiles}, {"log-tag", &c.LogTag},
 		{"terminal", &c.Terminal}, {"open-stdin", &c.OpenStdin}, {"stdin-once", &c.StdinOnce},
 		{"wait", &c.Wait}, {"attach-flags", &c.AttachFlags}, {"attached", &c.Attached},
-		{"plan-files", &c.PlanFiles}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
+		{"plan-files", &c.PlanFiles}, {"names-dir", &c.NamesDir}, {"name-servers", &c.NameServers}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
 		{"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
 	}
 }

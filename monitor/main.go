@@ -152,6 +152,9 @@ func (s *server) readConfig() (*Config, error) {
 	want := 1
 	if err == nil {
 		want += c.PlanFiles
+		if c.NamesDir != "" {
+			want += 2
+		}
 		if c.Hold {
 			want++
 		}
@@ -161,6 +164,10 @@ func (s *server) readConfig() (*Config, error) {
 	}
 	if err == nil && c.Hold {
 		s.hold, s.files = s.files[want-1], s.files[:want-1]
+		want--
+	}
+	if err == nil && c.NamesDir != "" {
+		s.names, s.files = newNameServer(c, s.files[want-2], s.files[want-1]), s.files[:want-2]
 	}
 	return c, err
 }

@@ -38,6 +38,7 @@ type server struct {
 
 	listen  int
 	clients []*client
+	names   *nameServer // nil: the container asks nobody here
 
 	helper int // pid of the plan's first process, which only makes the container's
 	pid    int
@@ -65,7 +66,7 @@ type client struct {
 // loop runs until the container has exited and its output is read.
 func (s *server) loop() error {
 	for {
-		timeout := s.timeout()
+		timeout := s.names.wait(s.timeout())
 		if s.exited && !s.blocked() {
 			timeout = 0
 		}
@@ -84,6 +85,7 @@ func (s *server) loop() error {
 		if err := s.handle(); err != nil {
 			return err
 		}
+		s.names.expire()
 	}
 }
 
@@ -117,6 +119,7 @@ func (s *server) watch() {
 	if !s.exited {
 		add(s.pidfd, unix.POLLIN)
 		add(s.listen, unix.POLLIN)
+		s.names.watch(add)
 	}
 	if !s.blocked() {
 		add(s.out[0], unix.POLLIN)
@@ -170,6 +173,7 @@ func (s *server) handle() error {
 			s.copyOut(0)
 		case fd == s.out[1]:
 			s.copyOut(1)
+		case s.names.handle(fd, s.buf[:]):
 		default:
 			s.serve(fd, p.Revents)
 		}
@@ -390,6 +394,7 @@ func exitCode(ws unix.WaitStatus) int {
 // finish records the exit, tells the clients, and reports whether one of them
 // has cleaned up.
 func (s *server) finish() (cleaned bool) {
+	s.names.close()
 	record := strconv.AppendInt(nil, int64(s.code), 10)
 	record = append(record, ' ')
 	record = strconv.AppendInt(record, time.Now().UnixNano(), 10)

@@ -20,6 +20,8 @@ type StartOptions struct {
 	// from descriptor 5 on. Both stay the caller's.
 	Plan      *os.File
 	PlanFiles []*os.File
+	// Names are the sockets, UDP and TCP, of Config.NamesDir; nil without.
+	Names [2]*os.File
 	// Hold is kept open by the monitor until the program runs: a lock, that is
 	// held on even if this process is killed. nil is none.
 	Hold *os.File
@@ -145,6 +147,9 @@ func (s *Spare) Start(o StartOptions) (*Session, error) {
 	fds := []int{int(o.Plan.Fd())}
 	for _, f := range o.PlanFiles {
 		fds = append(fds, int(f.Fd()))
+	}
+	if cfg.NamesDir != "" {
+		fds = append(fds, int(o.Names[0].Fd()), int(o.Names[1].Fd()))
 	}
 	if cfg.Hold = o.Hold != nil; cfg.Hold {
 		fds = append(fds, int(o.Hold.Fd()))

@@ -99,7 +99,7 @@ func isBootID(s string) bool {
 	return len(s) == 36 && s[8] == '-' && strings.Trim(s, "0123456789abcdef-") == ""
 }
 
-// NamesDir is the directory of name records that ServeDNS reads.
+// NamesDir is the directory of name records that the monitors read.
 func (m *Manager) NamesDir() (string, error) {
 	dir, err := m.bootDir()
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 )
 
 // writeNames publishes a container's names on one network: a file with a line
-// of names and a line of addresses, read by the name servers at each query, so
-// that a name is known as soon as its container has its network.
+// of names, one of addresses, and one of what the container's own name server
+// does with other names, read by the name servers at each query, so that a name
+// is known as soon as its container has its network.
 func (m *Manager) writeNames(r record, j Joined) error {
 	if !j.DNS {
 		return nil
@@ -34,7 +35,16 @@ func (m *Manager) writeNames(r record, j Joined) error {
 	for _, a := range j.Addresses {
 		addresses = append(addresses, a.Addr().String())
 	}
-	text := strings.Join(names, " ") + "\n" + strings.Join(addresses, " ") + "\n"
+	var rest []string
+	if j.Internal {
+		rest = append(rest, "internal")
+	}
+	for _, a := range j.DNSServer {
+		if a != UserDNS { // who answers is not in the user's namespace
+			rest = append(rest, a.String())
+		}
+	}
+	text := strings.Join(names, " ") + "\n" + strings.Join(addresses, " ") + "\n" + strings.Join(rest, " ") + "\n"
 	if err := writeVolatile(filepath.Join(dir, j.Network, r.Container), []byte(text)); err != nil {
 		return fmt.Errorf("publish the names of container %s: %w", short(r.Container), err)
 	}
