@@ -64,7 +64,7 @@ func (s *session) store(ctx context.Context) (*image.Store, error) {
 		return nil, err
 	}
 	blobs.Also = place.ImageStores
-	o := snapshot.Options{Driver: g.StorageDriver, Rootless: front.InUserNamespace()}
+	o := snapshot.Options{Driver: g.StorageDriver, DefaultDriver: front.StorageDriver, Rootless: front.InUserNamespace()}
 	if err := o.SetStorageOptions(g.StorageOpts); err != nil {
 		return nil, err
 	}

@@ -99,6 +99,8 @@ type Options struct {
 	// StorageDriver and StorageOpts are for snapshot.Open.
 	StorageDriver string
 	StorageOpts   []string
+	// DefaultDriver is the storage driver of a new store without StorageDriver; nil: overlay.
+	DefaultDriver func() (string, error)
 	// CgroupManager is cgroupfs, also "".
 	CgroupManager string
 	// LibexecDir holds hull-monitor.
@@ -192,7 +194,7 @@ func (e *Engine) Snapshots() (*snapshot.Store, error) {
 		if err := e.prepareRoot(); err != nil {
 			return nil, err
 		}
-		o := snapshot.Options{Driver: e.o.StorageDriver, Rootless: e.o.Rootless}
+		o := snapshot.Options{Driver: e.o.StorageDriver, DefaultDriver: e.o.DefaultDriver, Rootless: e.o.Rootless}
 		if err := o.SetStorageOptions(e.o.StorageOpts); err != nil {
 			return nil, err
 		}

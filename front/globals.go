@@ -29,7 +29,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringVar(&g.Root, "root", "", "Path to the directory in which images and containers are stored")
 	f.StringVar(&g.RunRoot, "runroot", "", "Path to the directory of what a reboot ends")
 	f.StringVar(&g.ImageStore, "imagestore", "", "Path to the directory of images and of the files of containers upon them (default the same as --root)")
-	f.StringVar(&g.StorageDriver, "storage-driver", "", "Driver that keeps the layers (overlay)")
+	f.StringVar(&g.StorageDriver, "storage-driver", "", "Driver that keeps the layers (overlay, btrfs, vfs); an existing store has its own")
 	f.StringArrayVar(&g.StorageOpts, "storage-opt", nil, "Option of the storage driver")
 	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\")")
 	f.StringVar(&g.Runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
@@ -46,7 +46,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.Words("log-level", logLevels...)
 	f.Words("cgroup-manager", "cgroupfs")
 	f.Words("events-backend", "file", "none")
-	f.Words("storage-driver", "overlay")
+	f.Words("storage-driver", "overlay", "btrfs", "vfs")
 	f.Lookup("version").Shorthand = ""
 }
 
