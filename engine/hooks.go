@@ -155,7 +155,7 @@ func (t *starting) earlyHooks(ctx context.Context, pid int) error {
 		hooks []oci.Hook
 		pid   int
 	}{{"prestart", h.Prestart, 0}, {"createRuntime", h.CreateRuntime, 0}, {"createContainer", h.CreateContainer, pid}} {
-		if err := ociruntime.RunHooks(ctx, list.kind, list.hooks, s, list.pid); err != nil {
+		if err := ociruntime.RunHooks(ctx, list.kind, list.hooks, s, list.pid, t.e.mountTarget()); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func (t *starting) earlyHooks(ctx context.Context, pid int) error {
 // lateHooks runs those whose failure changes nothing any more.
 func (e *Engine) lateHooks(ctx context.Context, r *record, hooks []oci.Hook, kind string, status oci.ContainerState, pid int) {
 	for i := range hooks {
-		if err := ociruntime.RunHooks(ctx, kind, hooks[i:i+1], e.hookState(r, status, pid), 0); err != nil {
+		if err := ociruntime.RunHooks(ctx, kind, hooks[i:i+1], e.hookState(r, status, pid), 0, ""); err != nil {
 			e.warn("%v", err)
 		}
 	}

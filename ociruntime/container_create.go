@@ -283,11 +283,11 @@ func (t *creation) early(ctx context.Context) error {
 		name  string
 		hooks []oci.Hook
 	}{{"prestart", h.Prestart}, {"createRuntime", h.CreateRuntime}} {
-		if err := runHooks(ctx, list.name, list.hooks, s, 0); err != nil {
+		if err := runHooks(ctx, list.name, list.hooks, s, 0, ""); err != nil {
 			return err
 		}
 	}
-	if err := runHooks(ctx, "createContainer", h.CreateContainer, s, t.c.Init.Pid); err != nil {
+	if err := runHooks(ctx, "createContainer", h.CreateContainer, s, t.c.Init.Pid, t.c.Rootfs); err != nil {
 		return err
 	}
 	if _, err := t.fifo.Write([]byte{0}); err != nil {

@@ -21,17 +21,16 @@ func hasEarlyHooks(h *oci.Hooks) bool {
 	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
-// runHooks runs hooks one after the other; the first that fails ends it. With a pid they run
-// in the namespaces of that process, and their paths are those seen there.
-func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int) error {
+// runHooks is RunHooks.
+func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int, root string) error {
 	if len(hooks) == 0 {
 		return nil
 	}
 	return eachHook(ctx, kind, hooks, s, func(ctx context.Context, h *oci.Hook, stdin []byte) error {
 		if pid != 0 {
-			return joinHook(ctx, h, stdin, pid)
+			return joinHook(ctx, h, stdin, pid, root)
 		}
-		return hostHook(ctx, h, stdin)
+		return hostHook(ctx, h, stdin, s.Bundle)
 	})
 }
 
@@ -63,9 +62,12 @@ func timedHook(ctx context.Context, h *oci.Hook, stdin []byte, run func(context.
 }
 
 // hostHook runs a hook in the runtime's own namespaces.
-func hostHook(ctx context.Context, h *oci.Hook, stdin []byte) error {
+func hostHook(ctx context.Context, h *oci.Hook, stdin []byte, bundle string) error {
 	cmd := exec.CommandContext(ctx, h.Path)
 	cmd.Args = hookArgs(h)
+	if st, err := os.Stat(bundle); err == nil && st.IsDir() {
+		cmd.Dir = bundle // as with the peers; it may be gone after the container's end
+	}
 	cmd.Env = h.Env
 	if cmd.Env == nil {
 		cmd.Env = []string{} // not the runtime's own
@@ -85,7 +87,7 @@ func hostHook(ctx context.Context, h *oci.Hook, stdin []byte) error {
 }
 
 // joinHook runs a hook in a process's namespaces.
-func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
+func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int, root string) error {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return fmt.Errorf("open process %d: %w", pid, err)
@@ -104,19 +106,19 @@ func joinHook(ctx context.Context, h *oci.Hook, stdin []byte, pid int) error {
 	b.Close(fd)
 	if flags&unix.CLONE_NEWNS == 0 {
 		// Its mount namespace is this program's, its root perhaps not.
-		root, err := rootOf(pid)
+		dir, err := rootOf(pid)
 		if err != nil {
 			return fmt.Errorf("open the root of process %d: %w", pid, err)
 		}
-		defer root.Close()
-		fd := b.Inherit("root", root)
+		defer dir.Close()
+		fd := b.Inherit("root", dir)
 		b.Fchdir(fd)
 		b.Chroot(".")
 		b.Close(fd)
 	}
 	b.Fork(0)
 	b.Close(plan.ConsoleFD)
-	b.Chdir("/")
+	b.Chdir(root)
 	b.Subject("execute hook " + h.Path)
 	b.Execve(h.Path, hookArgs(h), h.Env)
 	p, err := b.Plan()
@@ -224,7 +226,7 @@ func (r *Runtime) poststop(ctx context.Context, c *Container) {
 
 func (r *Runtime) late(ctx context.Context, kind string, hooks []oci.Hook, s oci.State) {
 	for i := range hooks {
-		if err := runHooks(ctx, kind, hooks[i:i+1], s, 0); err != nil && !errors.Is(err, context.Canceled) {
+		if err := runHooks(ctx, kind, hooks[i:i+1], s, 0, ""); err != nil && !errors.Is(err, context.Canceled) {
 			r.warn("%v", err)
 		}
 	}

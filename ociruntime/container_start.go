@@ -39,24 +39,40 @@ func (r *Runtime) start(ctx context.Context, c *Container) error {
 			return err
 		}
 	}
-	fifo := filepath.Join(c.dir, startPipe)
-	f, err := os.OpenFile(fifo, os.O_WRONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return fmt.Errorf("start container: %w", err)
-	}
-	// Gone before the program runs, which may ask for its state at once.
-	err = os.Remove(fifo)
-	if err == nil {
-		_, err = f.Write([]byte{0})
-	}
-	f.Close()
-	if err != nil {
+	if err := letGo(ctx, filepath.Join(c.dir, startPipe)); err != nil {
 		return fmt.Errorf("start container: %w", err)
 	}
 	if h != nil {
 		s := c.State()
 		s.Status = "running"
 		r.late(ctx, "poststart", h.Poststart, s)
+	}
+	return nil
+}
+
+// letGo lets the process go on that waits at the pipe, and returns when it executes its
+// program, or has ended: it closes the pipe then, of which it is the only reader.
+func letGo(ctx context.Context, fifo string) error {
+	f, err := os.OpenFile(fifo, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Gone before the program runs, which may ask for its state at once.
+	if err := os.Remove(fifo); err != nil {
+		return err
+	}
+	if _, err := f.Write([]byte{0}); err != nil {
+		return err
+	}
+	reader := []unix.PollFd{{Fd: int32(f.Fd())}}
+	for reader[0].Revents&unix.POLLERR == 0 {
+		if _, err := unix.Poll(reader, 100); err != nil && err != unix.EINTR {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }

@@ -8,9 +8,10 @@ import (
 
 // RunHooks runs the hooks of one kind, one after the other, with s on their
 // standard input; the first that fails ends it. With a pid they run in the
-// namespaces of that process, and their paths are those seen there.
-func RunHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int) error {
-	return runHooks(ctx, kind, hooks, s, pid)
+// namespaces of that process and its root directory root, and their paths are
+// those seen there; without, in the bundle.
+func RunHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int, root string) error {
+	return runHooks(ctx, kind, hooks, s, pid, root)
 }
 
 // HasEarlyHooks reports whether there are hooks that run before pivot_root.
