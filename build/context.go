@@ -235,7 +235,14 @@ func (b *building) readFiles(ctx context.Context) (name string, data []byte, err
 		if err != nil {
 			return "", nil, err
 		}
-		files = []string{found}
+		name, err := filepath.Rel(b.main.dir, found)
+		if err != nil {
+			return "", nil, err
+		}
+		// One that lies in the context is read as the context is: a link does
+		// not lead out of it.
+		data, err := b.readContextFile(ctx, name)
+		return name, data, err
 	}
 	var all [][]byte
 	for _, f := range files {
@@ -269,21 +276,31 @@ func (b *building) readFile(ctx context.Context, f string) ([]byte, error) {
 		// is not to name files of this machine.
 		local := !isGit(b.o.Context) && !isHTTP(b.o.Context) && b.o.Context != "-"
 		if _, err := os.Stat(f); err != nil || !local {
-			real, rerr := b.main.resolve(f, true)
-			if rerr != nil {
-				return nil, rerr
+			data, cerr := b.readContextFile(ctx, f)
+			if local && errors.Is(cerr, fs.ErrNotExist) {
+				return nil, err
 			}
-			if _, serr := b.main.lstat(real); serr != nil {
-				if local && err != nil {
-					return nil, err
-				}
-				return nil, fmt.Errorf("%s in the context: %w", f, serr)
-			}
-			f = filepath.Join(b.main.dir, real)
+			return data, cerr
 		}
 	}
+	return readText(ctx, f, b.o.CPPFlags)
+}
+
+// readContextFile reads a Containerfile of the context.
+func (b *building) readContextFile(ctx context.Context, f string) ([]byte, error) {
+	real, err := b.main.resolve(f, true)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.main.lstat(real); err != nil {
+		return nil, fmt.Errorf("read %s in the context: %w", f, err)
+	}
+	return readText(ctx, filepath.Join(b.main.dir, real), b.o.CPPFlags)
+}
+
+func readText(ctx context.Context, f string, cppFlags []string) ([]byte, error) {
 	if strings.HasSuffix(f, ".in") {
-		return preprocess(ctx, f, b.o.CPPFlags)
+		return preprocess(ctx, f, cppFlags)
 	}
 	return os.ReadFile(f)
 }

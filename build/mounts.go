@@ -77,7 +77,7 @@ func (m *mounts) settle(ctx context.Context, st *stage, list []*instructions.Mou
 			err = fmt.Errorf("type %q is not known", x.Type)
 		}
 		if err != nil {
-			return fmt.Errorf("mount %s on %s: %w", x.Type, target, err)
+			return fmt.Errorf("mount %s %s: %w", x.Type, firstOf(target, x.CacheID), err)
 		}
 	}
 	return nil

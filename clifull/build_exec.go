@@ -159,11 +159,15 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	return nil
 }
 
-// buildError gives a RUN that failed its program's exit status.
+// buildError gives a RUN that failed its program's exit status, and one whose
+// program could not be executed the shell's.
 func buildError(err error) error {
 	var r *build.RunError
 	if errors.As(err, &r) {
 		return command.WithCode(r.Code, err)
+	}
+	if code := engine.ExitCode(err); code == command.CodeNotRunnable || code == command.CodeNotFound {
+		return command.WithCode(code, err)
 	}
 	return err
 }

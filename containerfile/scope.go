@@ -1,6 +1,7 @@
 package containerfile
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -61,7 +62,15 @@ func (s *Scope) Keys() []string {
 // Expand replaces variables in a word, with quotes taken away.
 func (s *Scope) Expand(word string) (string, error) {
 	text, _, err := s.lex.ProcessWord(word, s)
-	return text, err
+	return text, unclosed(word, err)
+}
+
+// unclosed says what the lexer means by a modifier that is no character.
+func unclosed(word string, err error) error {
+	if err != nil && strings.Contains(err.Error(), "\ufffd") {
+		return fmt.Errorf("expand %q: } is missing", word)
+	}
+	return err
 }
 
 // ExpandRaw replaces variables in the text of a heredoc, where quotes mean nothing.

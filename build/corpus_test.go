@@ -1,0 +1,433 @@
+package build_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"hull/blob"
+	"hull/image"
+	"hull/inroot"
+	"hull/layer"
+	"hull/oci"
+	"hull/snapshot"
+)
+
+var (
+	update = flag.Bool("update", false, "rewrite what the corpus expects")
+	peer   = flag.String("peer", "", "command line of podman: build the corpus with it too, and print what differs")
+)
+
+// A corpusCase is one Containerfile of testdata: NAME/Containerfile, the files of
+// its context, NAME/args (flags, one a line), NAME/stdin, NAME/env, NAME/want,
+// and NAME/peer, which says why podman's result is another.
+type corpusCase struct {
+	name  string
+	files map[string][]byte
+}
+
+func (c *corpusCase) lines(name string) []string {
+	var all []string
+	for l := range strings.Lines(string(c.files[name])) {
+		if l = strings.TrimSpace(l); l != "" {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// own are the files of a case that do not belong to its context.
+var own = []string{"args", "want", "stdin", "peer", "env", "context"}
+
+func TestCorpus(t *testing.T) {
+	h := newHull(t)
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no corpus: %v", err)
+	}
+	total := 0
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cases := casesOf(t, a)
+		total += len(cases)
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) { h.check(t, c) })
+			}
+		})
+		if *update {
+			writeCases(t, file, a, cases)
+		}
+	}
+	t.Logf("%d Containerfiles", total)
+}
+
+func casesOf(t *testing.T, a *txtar.Archive) []*corpusCase {
+	t.Helper()
+	var all []*corpusCase
+	for _, f := range a.Files {
+		name, file, ok := strings.Cut(f.Name, "/")
+		if !ok {
+			t.Fatalf("%s: want CASE/FILE", f.Name)
+		}
+		if len(all) == 0 || all[len(all)-1].name != name {
+			all = append(all, &corpusCase{name: name, files: map[string][]byte{}})
+		}
+		all[len(all)-1].files[file] = f.Data
+	}
+	return all
+}
+
+// writeCases rewrites the wants; the order of the files stays.
+func writeCases(t *testing.T, file string, a *txtar.Archive, cases []*corpusCase) {
+	var out []txtar.File
+	for _, c := range cases {
+		for _, f := range a.Files {
+			if strings.HasPrefix(f.Name, c.name+"/") && f.Name != c.name+"/want" {
+				out = append(out, f)
+			}
+		}
+		out = append(out, txtar.File{Name: c.name + "/want", Data: c.files["want"]})
+	}
+	a.Files = out
+	if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check builds a case and compares the result with what is wanted.
+func (h *hull) check(t *testing.T, c *corpusCase) {
+	dir := c.lay(t)
+	got := h.build(t, c, dir)
+	if *update {
+		c.files["want"] = []byte(got)
+	}
+	if want := string(c.files["want"]); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if *peer == "" {
+		return
+	}
+	theirs := h.peer(t, c, dir)
+	if theirs != got {
+		t.Logf("PEER %s differs (%s)\nours:\n%s\ntheirs:\n%s", c.name, strings.TrimSpace(string(c.files["peer"])), got, theirs)
+	} else if why := c.files["peer"]; why != nil {
+		t.Logf("PEER %s is the same, though: %s", c.name, why)
+	}
+}
+
+// lay writes the context.
+func (c *corpusCase) lay(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range c.files {
+		if slices.Contains(own, name) {
+			continue
+		}
+		mode := os.FileMode(0o644)
+		name, executable := strings.CutSuffix(name, "*")
+		if executable {
+			mode = 0o755
+		}
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if target, ok := strings.CutPrefix(string(data), "-> "); ok {
+			if err := os.Symlink(strings.TrimSpace(target), p); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if list, ok := strings.CutPrefix(string(data), "tar: "); ok {
+			data = makeTar(t, strings.Fields(list))
+		}
+		if err := os.WriteFile(p, data, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// makeTar is an archive of small files named in the corpus.
+func makeTar(t *testing.T, names []string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, n := range names {
+		if err := w.WriteHeader(&tar.Header{Name: n, Mode: 0o640, Uid: 3, Gid: 4, Size: int64(len(n))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// args is the command line after "build".
+func (c *corpusCase) args() []string {
+	args := append([]string{"-t", "localhost/" + strings.ToLower(c.name) + ":1"}, c.lines("args")...)
+	where := "."
+	if w := c.lines("context"); len(w) > 0 {
+		where = w[0]
+	}
+	return append(args, where)
+}
+
+func (c *corpusCase) command(dir string, words ...string) *exec.Cmd {
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), c.lines("env")...)
+	cmd.Stdin = bytes.NewReader(c.files["stdin"])
+	return cmd
+}
+
+var (
+	tempPath = regexp.MustCompile(`/[^ :"]*/(TestCorpus[^/ :"]*)/\d+`)
+	longID   = regexp.MustCompile(`[0-9a-f]{64}`)
+)
+
+func (h *hull) build(t *testing.T, c *corpusCase, dir string) string {
+	t.Helper()
+	cmd := c.command(dir, append(append(slices.Clone(h.hull), "build", "-q"), c.args()...)...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	text := longID.ReplaceAllString(tempPath.ReplaceAllString(errs.String(), "DIR"), "ID")
+	if err != nil {
+		return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), text)
+	}
+	store, snaps := h.stores(t)
+	img, err := store.Resolve(t.Context(), strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	base, err := store.Resolve(t.Context(), "localhost/base:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := emptyTree(t)
+	if chain := img.TopLayer(); chain != "" {
+		if top, err = snaps.ViewTree(chain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer top.Close()
+	below, err := snaps.ViewTree(base.TopLayer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer below.Close()
+	if text != "" {
+		text = "stderr: " + text
+	}
+	return text + describe(t, below, top, img.Config)
+}
+
+func emptyTree(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// peer builds with podman.
+func (h *hull) peer(t *testing.T, c *corpusCase, dir string) string {
+	t.Helper()
+	podman := strings.Fields(*peer)
+	cmd := c.command(dir, append(append(slices.Clone(podman), "build", "-q", "--format", "docker"), c.args()...)...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), tempPath.ReplaceAllString(errs.String(), "DIR"))
+	}
+	id := strings.TrimSpace(string(out))
+	mount := func(name string) *os.File {
+		m, err := exec.Command(podman[0], append(slices.Clone(podman[1:]), "image", "mount", name)...).CombinedOutput()
+		if err != nil { // it has no layers
+			return emptyTree(t)
+		}
+		f, err := os.Open(strings.TrimSpace(string(m)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	top, below := mount(id), mount("localhost/base:1")
+	defer top.Close()
+	defer below.Close()
+	data, err := exec.Command(podman[0], append(slices.Clone(podman[1:]), "image", "inspect", id)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []struct {
+		Config      oci.ImageConfig
+		Author      string
+		HealthCheck *oci.Healthcheck
+	}
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	config := oci.Image{Config: all[0].Config, Author: all[0].Author}
+	config.Config.Healthcheck = all[0].HealthCheck
+	delete(config.Config.Labels, "io.buildah.version")
+	return describe(t, below, top, config)
+}
+
+// mountPoints are files that engines make for a container, and may leave.
+var mountPoints = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/secrets", "/run/.containerenv", "/etc/mtab"}
+
+// describe is what an image is above the base: its files and its configuration.
+func describe(t *testing.T, base, root *os.File, img oci.Image) string {
+	t.Helper()
+	changes, err := layer.Compare(context.Background(), base, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, c := range changes {
+		if slices.Contains(mountPoints, c.Path) {
+			continue
+		}
+		b.WriteString(c.Kind.String() + " " + c.Path)
+		if c.Kind != layer.Deleted {
+			b.WriteString(" " + fileText(t, root, c.Path))
+		}
+		b.WriteByte('\n')
+	}
+	if len(img.Config.Labels) == 0 {
+		img.Config.Labels = nil
+	}
+	config, err := json.Marshal(img.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&b, "config %s\n", config)
+	if img.Author != "" {
+		fmt.Fprintf(&b, "author %s\n", img.Author)
+	}
+	return b.String()
+}
+
+func fileText(t *testing.T, root *os.File, path string) string {
+	t.Helper()
+	dir, err := inroot.Open(root, filepath.Dir(path), os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	return statText(t, dir, filepath.Base(path))
+}
+
+type hull struct {
+	hull []string
+	root string
+}
+
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hull-build-test-")
+	if err != nil {
+		return "", err
+	}
+	for to, pkg := range map[string]string{"hull": "hull", "libexec/hull/hull-monitor": "hull-monitor", "libexec/hull/hull-full": "hull-full"} {
+		c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, to), "hull/cmd/"+pkg)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := c.CombinedOutput(); err != nil {
+			return dir, fmt.Errorf("build %s: %v\n%s", pkg, err, out)
+		}
+	}
+	return dir, exec.Command("chmod", "-R", "a+rX", dir).Run()
+})
+
+var built bool
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if built {
+		if dir, _ := buildOnce(); dir != "" {
+			os.RemoveAll(dir)
+		}
+	}
+	os.Exit(code)
+}
+
+// newHull is a store with the base image of the corpus: busybox.
+func newHull(t *testing.T) *hull {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts and namespaces")
+	}
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Skip("needs Debian's busybox-static")
+	}
+	built = true
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	h := &hull{root: filepath.Join(dir, "root")}
+	h.hull = []string{filepath.Join(bin, "hull"), "--root", h.root, "--runroot", filepath.Join(dir, "run")}
+	t.Cleanup(func() {
+		if out, err := exec.Command(h.hull[0], append(slices.Clone(h.hull[1:]), "ps", "-aq")...).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("containers are left: %v %s", err, out)
+		}
+	})
+	base := filepath.Join(dir, "base.tar")
+	if err := os.WriteFile(base, busyboxTar(t), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	commands := [][]string{h.hull}
+	if *peer != "" {
+		commands = append(commands, strings.Fields(*peer))
+	}
+	for _, c := range commands {
+		args := append(slices.Clone(c[1:]), "import", "-c", "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "-c", `CMD ["sh"]`, base, "localhost/base:1")
+		if out, err := exec.Command(c[0], args...).CombinedOutput(); err != nil {
+			t.Fatalf("import: %v\n%s", err, out)
+		}
+	}
+	return h
+}
+
+func (h *hull) stores(t *testing.T) (*image.Store, *snapshot.Store) {
+	t.Helper()
+	blobs, err := blob.Open(h.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snaps, err := snapshot.Open(filepath.Join(h.root, "snapshots"), snapshot.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := image.Open(h.root, blobs, snaps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return images, snaps
+}
