@@ -19,7 +19,7 @@ func TestHookPlaces(t *testing.T) {
 		hook := func(script string) []oci.Hook {
 			return []oci.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script + " >>" + log}, Env: []string{"PATH=/bin:/usr/bin"}}}
 		}
-		s.Hooks = &oci.Hooks{CreateRuntime: hook("pwd"), CreateContainer: hook("pwd; ls bin/busybox proc/self/status"),
+		s.Hooks = &oci.Hooks{CreateRuntime: hook("pwd"), CreateContainer: hook("{ pwd; ls bin/busybox proc/self/status; }"),
 			Poststart: hook(`read -r x; x=${x#*'"pid":'}; readlink /proc/${x%%,*}/exe`)}
 	}, "sleep", "1")
 	if code, err := r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}}); code != 0 || err != nil {
