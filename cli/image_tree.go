@@ -28,6 +28,7 @@ func (s *session) imageNodes() []command.Node {
 		{"", "inspect", "Display the configuration of an image", s.imageInspect},
 		{"", "mount", "Mount an image's root filesystem", s.imageMount},
 		{"", "prune", "Remove unused images", s.imagePrune},
+		{"", "scp", "Copy an image between users and hosts without a registry", s.imageScp},
 		{"", "tree", "Print layer hierarchy of an image in a tree format", s.imageTree},
 		{"", "unmount", "Unmount an image's root filesystem", s.imageUnmount},
 	} {
