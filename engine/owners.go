@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -151,12 +152,22 @@ func mapped(w io.Writer, change func(h *tar.Header), write func(w io.Writer) err
 	return err
 }
 
-// baseLayer is the layer that the container's own stands on: the image's, and
-// for a user, who cannot have mounts that translate ids, a copy of it with the
-// ids that the container's have outside.
+// copiesIDs says that the container's files have the ids that its own have
+// outside, and no mount translates them: a user cannot have such mounts, and
+// where a snapshot holds everything, there is nothing below to translate.
+func (e *Engine) copiesIDs(r *record) bool {
+	if e.o.Rootless || r.Options.Rootfs != "" {
+		return e.o.Rootless
+	}
+	snaps, err := e.Snapshots()
+	return err == nil && !snaps.Layered()
+}
+
+// baseLayer is the layer that the container's own stands on: the image's, or a
+// copy of it with the ids that the container's have outside.
 func (e *Engine) baseLayer(ctx context.Context, r *record) (oci.Digest, error) {
 	own := r.owners()
-	if r.Chain == "" || own.none() || !e.o.Rootless {
+	if r.Chain == "" || own.none() || !e.copiesIDs(r) {
 		return r.Chain, nil
 	}
 	snaps, err := e.Snapshots()
@@ -164,14 +175,34 @@ func (e *Engine) baseLayer(ctx context.Context, r *record) (oci.Digest, error) {
 		return "", err
 	}
 	return snaps.Derive(ctx, r.Chain, fmt.Sprint(own.uids, own.gids), func(w io.Writer, tree *os.File) error {
-		return mapped(w, own.toDisk, func(w io.Writer) error { return layer.WriteTree(ctx, w, tree) })
+		return mapped(w, own.toDisk, func(w io.Writer) error {
+			if err := writeRoot(w, tree); err != nil {
+				return err
+			}
+			return layer.WriteTree(ctx, w, tree)
+		})
 	})
+}
+
+// writeRoot begins an archive with the tree's own directory, which has an owner too.
+func writeRoot(w io.Writer, tree *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(tree.Fd()), &st); err != nil {
+		return err
+	}
+	t := tar.NewWriter(w)
+	err := t.WriteHeader(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+		ModTime: time.Unix(st.Mtim.Unix()), PAXRecords: layer.Xattrs(tree), Format: tar.FormatPAX})
+	if err != nil {
+		return err
+	}
+	return t.Flush()
 }
 
 // ownedTree is the container's file system without its mounts, every owner as
 // it is outside.
 func (e *Engine) ownedTree(r *record) (*os.File, error) {
-	plain := r.owners().none() || e.o.Rootless
+	plain := r.owners().none() || e.copiesIDs(r)
 	if plain && (r.Options.Rootfs == "" || !r.Options.RootfsOverlay) {
 		return e.openTree(r)
 	}

@@ -21,7 +21,7 @@ const usernsTarget = "/tmp"
 //
 // A user has no idmapped mounts: his layers have the ids already (baseLayer).
 func (e *Engine) idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os.File, error) {
-	if e.o.Rootless {
+	if e.copiesIDs(r) {
 		user = nil
 	}
 	if len(mounts) == 0 {
