@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 type healthFlags struct {
 	none                                                            bool
 	command, interval, timeout, startPeriod, onFailure, destination string
-	startupCommand, startupInterval, startupTimeout                 string
+	startInterval, startupCommand, startupInterval, startupTimeout  string
 	retries, startupRetries, startupSuccess, logCount, logSize      *uint
 }
 
@@ -26,6 +27,7 @@ func (h *healthFlags) declare(f *command.Flags) {
 	f.StringVar(&h.interval, "health-interval", "", `Set an interval for the healthcheck (a value of disable results in no automatic timer setup) (default "30s")`)
 	f.StringVar(&h.timeout, "health-timeout", "", `The maximum time allowed to complete the healthcheck before an interval is considered failed (default "30s")`)
 	f.StringVar(&h.startPeriod, "health-start-period", "", `The initialization time needed for a container to bootstrap (default "0s")`)
+	f.StringVar(&h.startInterval, "health-start-interval", "", `The interval of checks during the start period (default the health interval)`)
 	command.Optional(f, &h.retries, "health-retries", "", "uint", "The number of retries allowed before a healthcheck is considered to be unhealthy (default 3)", parseUint)
 	f.StringVar(&h.onFailure, "health-on-failure", "", `Action to take once the container turns unhealthy ("none"|"kill"|"restart"|"stop")`)
 	f.StringVar(&h.destination, "health-log-destination", "", "Set the destination of the HealthCheck log. Directory path, local or events_logger")
@@ -61,6 +63,7 @@ func (h *healthFlags) options() (*engine.Health, error) {
 		{"health-interval", h.interval, &o.Interval},
 		{"health-timeout", h.timeout, &o.Timeout},
 		{"health-start-period", h.startPeriod, &o.StartPeriod},
+		{"health-start-interval", h.startInterval, &o.StartInterval},
 		{"health-startup-interval", h.startupInterval, &o.StartupInterval},
 		{"health-startup-timeout", h.startupTimeout, &o.StartupTimeout},
 	} {
@@ -86,11 +89,11 @@ func (h *healthFlags) options() (*engine.Health, error) {
 	if h.retries != nil && *h.retries == 0 {
 		return nil, errors.New("healthcheck-retries must be greater than 0")
 	}
-	if h.logCount != nil {
-		o.MaxLogCount = *h.logCount
-	}
-	if h.logSize != nil {
-		o.MaxLogSize = *h.logSize
+	o.MaxLogCount, o.MaxLogSize = h.logCount, h.logSize
+	switch d := h.destination; {
+	case d == "", d == "local", d == "events_logger":
+	case !filepath.IsAbs(d):
+		return nil, fmt.Errorf("invalid health log destination %q: want local, events_logger or the path of a directory", d)
 	}
 	return o, nil
 }

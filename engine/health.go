@@ -43,10 +43,28 @@ func (r *record) health() (h Health, ok bool) {
 		return h, false
 	}
 	h.Interval, h.Timeout = orDuration(h.Interval, defaultHealthInterval), orDuration(h.Timeout, defaultHealthTimeout)
+	h.StartupInterval, h.StartupTimeout = orDuration(h.StartupInterval, defaultHealthInterval), orDuration(h.StartupTimeout, defaultHealthTimeout)
+	h.StartupSuccess = max(h.StartupSuccess, 1)
 	if h.Retries == 0 {
 		h.Retries = defaultHealthRetries
 	}
 	return h, true
+}
+
+// startingUp says whether the startup check is still the one that counts.
+func (h *Health) startingUp(s *runState) bool {
+	return len(h.StartupTest) > 0 && s.StartupPassed < h.StartupSuccess
+}
+
+// wait is how long to the next check.
+func (h *Health) wait(s *runState) time.Duration {
+	switch {
+	case h.startingUp(s):
+		return h.StartupInterval
+	case h.StartInterval > 0 && s.Health == HealthStarting && time.Since(s.StartedAt) < h.StartPeriod:
+		return h.StartInterval
+	}
+	return h.Interval
 }
 
 func orDuration(a, b time.Duration) time.Duration {
@@ -56,15 +74,15 @@ func orDuration(a, b time.Duration) time.Duration {
 	return b
 }
 
-// words is the check's command line.
-func (h *Health) words() []string {
+// healthWords is a test's command line.
+func healthWords(test []string) []string {
 	switch {
-	case h.Test[0] == "CMD":
-		return h.Test[1:]
-	case h.Test[0] == "CMD-SHELL" && len(h.Test) > 1:
-		return []string{"/bin/sh", "-c", h.Test[1]}
+	case test[0] == "CMD":
+		return test[1:]
+	case test[0] == "CMD-SHELL" && len(test) > 1:
+		return []string{"/bin/sh", "-c", test[1]}
 	}
-	return h.Test
+	return test
 }
 
 // A HealthResult is what one check has seen.
@@ -72,6 +90,8 @@ type HealthResult struct {
 	Status string
 	Code   int
 	Output string
+
+	start, end time.Time
 }
 
 // HealthCheck runs a container's check once and notes what it says.
@@ -93,20 +113,29 @@ func (e *Engine) HealthCheck(ctx context.Context, name string) (HealthResult, er
 
 // check runs the command; one that does not end in time has failed.
 func (e *Engine) check(ctx context.Context, r *record, s *runState, h *Health) HealthResult {
+	test, timeout := h.Test, h.Timeout
+	if h.startingUp(s) {
+		test, timeout = h.StartupTest, h.StartupTimeout
+	}
 	var out limitedBuffer
-	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	x := &execution{e: e, r: r, s: s, id: newID(), o: ExecOptions{Command: h.words(), Streams: Streams{Stdout: &out, Stderr: &out}}}
+	result := HealthResult{start: time.Now()}
+	x := &execution{e: e, r: r, s: s, id: newID(), o: ExecOptions{Command: healthWords(test), Streams: Streams{Stdout: &out, Stderr: &out}}}
 	defer x.close()
 	err := x.prepare()
-	code := 0
 	if err == nil {
-		code, _, err = x.run(ctx)
+		result.Code, _, err = x.run(ctx)
 	}
+	result.Output, result.end = out.b.String(), time.Now()
 	if err != nil {
-		return HealthResult{Code: max(ExitCode(err), 1), Output: err.Error()}
+		result.Code = max(ExitCode(err), 1)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("it did not end within %v", timeout)
+		}
+		result.Output += err.Error()
 	}
-	return HealthResult{Code: code, Output: out.b.String()}
+	return result
 }
 
 // A limitedBuffer keeps the beginning of what is written.
@@ -131,18 +160,19 @@ func (e *Engine) noteHealth(ctx context.Context, r *record, p state.ProcessID, h
 		return nil
 	}
 	old := s.Health
-	if result.Code == 0 {
-		s.Health, s.Streak = HealthHealthy, 0
-	} else if time.Since(s.StartedAt) > h.StartPeriod || old == HealthHealthy {
-		if s.Streak++; s.Streak >= h.Retries {
-			s.Health = HealthUnhealthy
-		}
-	}
+	again := h.note(s, result.Code)
 	result.Status = s.Health
 	if err := e.saveState(r, s); err != nil {
 		return err
 	}
+	if err := e.logHealth(ctx, r, h, result); err != nil {
+		e.warn("%v", err)
+	}
 	e.event(ctx, "container", "health_status", r, map[string]string{"health_status": s.Health})
+	if again {
+		l.Release()
+		return e.Restart(ctx, r.ID, StopOptions{})
+	}
 	if s.Health != HealthUnhealthy || old == HealthUnhealthy {
 		return nil
 	}
@@ -156,6 +186,27 @@ func (e *Engine) noteHealth(ctx context.Context, r *record, p state.ProcessID, h
 		return e.Restart(ctx, r.ID, StopOptions{})
 	}
 	return nil
+}
+
+// note counts a result in s. again says that the container did not come up and
+// is to begin anew.
+func (h *Health) note(s *runState, code int) (again bool) {
+	switch {
+	case h.startingUp(s) && code == 0:
+		s.StartupPassed++
+		s.Streak = 0
+	case h.startingUp(s):
+		s.StartupPassed = 0
+		s.Streak++
+		return h.StartupRetries > 0 && s.Streak >= h.StartupRetries
+	case code == 0:
+		s.Health, s.Streak = HealthHealthy, 0
+	case time.Since(s.StartedAt) > h.StartPeriod || s.Health == HealthHealthy:
+		if s.Streak++; s.Streak >= h.Retries {
+			s.Health = HealthUnhealthy
+		}
+	}
+	return false
 }
 
 // HealthLoop checks a container at its interval for as long as this run of it
@@ -172,11 +223,7 @@ func (e *Engine) HealthLoop(ctx context.Context, id string) error {
 	}
 	p := s.process()
 	for {
-		interval := h.Interval
-		if h.StartInterval > 0 && s.Health == HealthStarting {
-			interval = h.StartInterval
-		}
-		for end := time.Now().Add(interval); time.Now().Before(end); {
+		for end := time.Now().Add(h.wait(s)); time.Now().Before(end); {
 			// A second at most, so that no process outlives its container long.
 			time.Sleep(min(time.Until(end), time.Second))
 			if !p.Alive() {

@@ -81,7 +81,7 @@ type InspectState struct {
 type InspectHealth struct {
 	Status        string
 	FailingStreak int
-	Log           []struct{}
+	Log           []HealthEntry
 }
 
 // An InspectDriver tells how the root file system is kept.
@@ -193,7 +193,7 @@ func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*Containe
 		ID: r.ID, Created: r.Created, Path: args[0], Args: args[1:], Image: r.ImageID, ImageDigest: string(r.ImageDigest),
 		ImageName: r.ImageName, Rootfs: r.Options.Rootfs, StaticDir: r.dir, OCIRuntime: "hull", PidFile: r.Options.PidFile, ConmonPidFile: r.Options.ConmonPidFile,
 		Name: r.Name, Pod: r.Pod, IsInfra: r.Infra, RestartCount: s.Restarts, ExecIDs: []string{}, Dependencies: orEmpty(r.Depends),
-		State: inspectState(r, s), Config: e.inspectConfig(r), HostConfig: e.inspectHost(r),
+		State: e.inspectState(r, s), Config: e.inspectConfig(r), HostConfig: e.inspectHost(r),
 	}
 	run := e.containerRun(r.ID)
 	for _, f := range []struct {
@@ -230,7 +230,7 @@ func orEmpty(s []string) []string {
 	return s
 }
 
-func inspectState(r *record, s *runState) InspectState {
+func (e *Engine) inspectState(r *record, s *runState) InspectState {
 	st := InspectState{
 		OciVersion: oci.SpecVersion, Status: s.Status, Running: s.Status == StatusRunning || s.Status == StatusStopping || s.Status == StatusPaused,
 		Paused: s.Status == StatusPaused, OOMKilled: s.OOMKilled, Pid: s.Pid, ConmonPid: s.Monitor, ExitCode: s.ExitCode, Error: s.Error,
@@ -243,7 +243,7 @@ func inspectState(r *record, s *runState) InspectState {
 		st.Pid, st.ConmonPid = 0, 0
 	}
 	if s.Health != "" {
-		st.Health = &InspectHealth{Status: s.Health, FailingStreak: s.Streak, Log: []struct{}{}}
+		st.Health = e.inspectHealth(r, s)
 	}
 	return st
 }
@@ -288,6 +288,18 @@ func (e *Engine) inspectConfig(r *record) InspectConfig {
 		c.Volumes = maps.Clone(r.Image.Volumes)
 	}
 	return c
+}
+
+func (e *Engine) inspectHealth(r *record, s *runState) *InspectHealth {
+	out := &InspectHealth{Status: s.Health, FailingStreak: s.Streak, Log: []HealthEntry{}}
+	if h, ok := r.health(); ok {
+		if log, err := e.readHealthLog(r, &h); err != nil {
+			e.warn("%v", err)
+		} else if log != nil {
+			out.Log = log
+		}
+	}
+	return out
 }
 
 func inspectHealthcheck(r *record) *oci.Healthcheck {

@@ -282,8 +282,11 @@ type Health struct {
 	StartupRetries  int           `json:",omitempty"`
 	StartupSuccess  int           `json:",omitempty"`
 	LogDestination  string        `json:",omitempty"`
-	MaxLogCount     uint          `json:",omitempty"`
-	MaxLogSize      uint          `json:",omitempty"`
+	// LogDestination is local (""), events_logger or a directory. Its last
+	// MaxLogCount results are kept (nil is 5, 0 all), MaxLogSize characters of
+	// each (nil is 500).
+	MaxLogCount *uint `json:",omitempty"`
+	MaxLogSize  *uint `json:",omitempty"`
 }
 
 // Streams are a command's standard streams and its terminal. A nil stream is

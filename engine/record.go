@@ -89,7 +89,9 @@ type runState struct {
 	Stopped  bool   `json:",omitempty"`
 	Health   string `json:",omitempty"`
 	Streak   int    `json:",omitempty"`
-	Started  bool   `json:",omitempty"` // ever
+	// StartupPassed are the startup check's successes in a row.
+	StartupPassed int  `json:",omitempty"`
+	Started       bool `json:",omitempty"` // ever
 }
 
 func (s *runState) process() state.ProcessID {

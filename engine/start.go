@@ -607,7 +607,7 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	}
 	s.Networks, s.Ports = t.net.Networks, t.net.Ports
 	if _, ok := t.r.health(); ok {
-		s.Health = HealthStarting
+		s.Health, s.Streak, s.StartupPassed = HealthStarting, 0, 0
 	}
 	if err := t.e.saveState(t.r, s); err != nil {
 		return err
