@@ -39,6 +39,12 @@ func (b *specBuilder) mounts() error {
 	all = append(all, b.f.Mounts...)
 	sortMounts(all)
 	b.s.Mounts = all
+	if slices.ContainsFunc(all, func(m specs.Mount) bool {
+		return slices.Contains(m.Options, "shared") || slices.Contains(m.Options, "rshared")
+	}) {
+		// A mount stays in the host's peer group only in a root that is shared.
+		b.s.Linux.RootfsPropagation = "shared"
+	}
 	return nil
 }
 

@@ -129,11 +129,12 @@ func (c *compiler) tree(m *oci.Mount, o mountOptions) plan.FD {
 
 // hostTrees makes the copies that must come from the host's mount namespace: an
 // idmapped one needs rights over the file system, which the container's user
-// namespace does not have, and a shared one stays in its peer group only
-// when it is copied before everything becomes a slave. With a user namespace of
+// namespace does not have, and a shared one in a root that is to be shared
+// stays in its peer group only when it is copied before everything becomes a slave. With a user namespace of
 // many ids the source may be out of the container's reach. One that lies where the
 // root will be attached must not be looked up through the container's links.
 func (c *compiler) hostTrees(given map[string]plan.FD) error {
+	rootShared := c.linux.RootfsPropagation == "shared" || c.linux.RootfsPropagation == "rshared"
 	all := make([]*oci.Mount, 0, len(c.spec.Mounts)+len(c.o.Rootfs))
 	for i := range c.o.Rootfs {
 		all = append(all, &c.o.Rootfs[i])
@@ -162,7 +163,7 @@ func (c *compiler) hostTrees(given map[string]plan.FD) error {
 			return fmt.Errorf("mount %s on %s: idmap needs a user namespace made by the caller", m.Source, m.Destination)
 		case o.bind && !path.IsAbs(m.Source):
 			return fmt.Errorf("mount %s on %s: the source is not an absolute path", m.Source, m.Destination)
-		case !idmap && (!o.bind || c.o.UserNS == nil && o.propagation&unix.MS_SHARED == 0 && !below(path.Clean(m.Source), c.rootTarget())):
+		case !idmap && (!o.bind || c.o.UserNS == nil && !(rootShared && o.propagation&unix.MS_SHARED != 0) && !below(path.Clean(m.Source), c.rootTarget())):
 			continue
 		}
 		c.b.Phase("mounts of the host")
