@@ -274,7 +274,7 @@ func (e *envList) set(kv string) {
 		return
 	}
 	for i, old := range *e {
-		if strings.HasPrefix(old, k+"=") {
+		if len(old) > len(k) && old[len(k)] == '=' && old[:len(k)] == k {
 			(*e)[i] = kv
 			return
 		}

@@ -504,6 +504,10 @@ func startError(p *plan.Plan, err error) error {
 	return err
 }
 
+// monitorOOMScore makes the kernel take a monitor last but one (CG-04): without
+// it nobody would know how the container ended.
+const monitorOOMScore = -999
+
 func (e *Engine) monitorConfig(r *record) (monitor.Config, error) {
 	o := &r.Options
 	cfg := monitor.Config{
@@ -515,6 +519,9 @@ func (e *Engine) monitorConfig(r *record) (monitor.Config, error) {
 		cfg.ExitDir = e.containerDir(r.ID)
 	}
 	cfg.Timeout = int(o.Timeout)
+	if !e.o.Rootless {
+		cfg.OOMScoreAdj = monitorOOMScore
+	}
 	return cfg, e.logConfig(r, &cfg)
 }
 

@@ -71,6 +71,7 @@ func (s *server) become(argv, env []string) int {
 	for _, c := range s.clients {
 		closeFD(&c.fd)
 	}
+	restoreOOMScore(s.oomScore)
 	unix.Exec(argv[0], argv, env)
 	return 125
 }
@@ -105,7 +106,7 @@ func (s *server) start() (started bool, err error) {
 		}
 	}
 	closeFD(&s.hold)
-	setOOMScore(s.cfg.OOMScoreAdj)
+	s.oomScore = setOOMScore(s.cfg.OOMScoreAdj)
 	s.started = time.Now()
 	return true, nil
 }
@@ -382,14 +383,34 @@ func (s *server) takeTerminal() {
 
 // setOOMScore makes the monitor a late victim. It comes after the start, so
 // that the container does not inherit it; lowering it needs CAP_SYS_RESOURCE.
-func setOOMScore(n int) {
+// It returns what was there, for the clean-up, which may start the container
+// again; nil when nothing was changed.
+func setOOMScore(n int) (before []byte) {
 	if n == 0 {
-		return
+		return nil
 	}
-	fd, err := openRetry(unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := openRetry(unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 16)
+	got, err := unix.Pread(fd, buf, 0)
+	if err != nil || got <= 0 {
+		return nil
+	}
+	if _, err := unix.Write(fd, strconv.AppendInt(nil, int64(n), 10)); err != nil {
+		return nil
+	}
+	return buf[:got]
+}
+
+func restoreOOMScore(before []byte) {
+	if before == nil {
 		return
 	}
-	unix.Write(fd, strconv.AppendInt(nil, int64(n), 10))
-	unix.Close(fd)
+	if fd, err := openRetry(unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+		unix.Write(fd, before)
+		unix.Close(fd)
+	}
 }

@@ -18,6 +18,7 @@ const (
 
 // A server is the state of a running monitor.
 type server struct {
+	oomScore []byte // the monitor's own before it was made a late victim
 	cfg *Config
 	log *logWriter
 
