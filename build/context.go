@@ -222,7 +222,8 @@ func (st *stage) beginContext(ctx context.Context) error {
 			return nil
 		}
 	}
-	st.scope = st.b.graph.Scope(nil)
+	st.config.Config.Env = []string{scratchPath}
+	st.scope = st.b.graph.Scope(st.config.Config.Env)
 	_, _, err := st.copy(ctx, copying{word: "FROM", sources: []string{"/"}, dest: "/", from: st.in.Base}, "FROM "+st.in.Base)
 	return err
 }

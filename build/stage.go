@@ -101,11 +101,13 @@ func (st *stage) begin(ctx context.Context) ([]string, error) {
 		st.config, st.layers, st.base, st.notes, st.changed = p.config, slices.Clone(p.layers), p.base, p.notes, p.changed
 		st.fresh, st.from = p.fresh, p.from
 		st.config.History = slices.Clone(p.config.History)
+	case in.Base == containerfile.Scratch && !in.Context:
+		st.config.Config.Env = []string{scratchPath}
 	case in.Context:
 		if err := st.beginContext(ctx); err != nil {
 			return nil, err
 		}
-	case in.Base != containerfile.Scratch:
+	default:
 		img, err := st.b.image(ctx, in.Base, in.Platform)
 		if err != nil {
 			return nil, err
@@ -127,6 +129,9 @@ func (st *stage) begin(ctx context.Context) ([]string, error) {
 	st.changed = st.changed || len(triggers) > 0
 	return triggers, nil
 }
+
+// scratchPath is what an image that begins with nothing has for PATH.
+const scratchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func (st *stage) fromImage(img image.Image) {
 	st.base, st.layers, st.fresh, st.config = &img, slices.Clone(img.Layers), len(img.Layers), img.Config

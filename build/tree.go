@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -39,6 +40,10 @@ func (t *tree) close() {
 
 // openTree opens a directory of the machine.
 func openTree(dir, name string) (*tree, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the %s: %w", name, err)
+	}
 	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the %s: %w", name, err)
@@ -203,7 +208,7 @@ func (t *tree) open(p string) (*os.File, error) {
 
 // ignored says whether a path is left out by the ignore file.
 func (t *tree) ignored(p string) (bool, error) {
-	if t.ignore == nil {
+	if t.ignore == nil || clean(p) == "." {
 		return false, nil
 	}
 	var parent containerfile.Parent
