@@ -213,7 +213,7 @@ func (s *Store) Tree(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return detached(m[0])
+	return s.detached(m[0])
 }
 
 // ViewTree is Tree of a committed layer, read-only.
@@ -222,7 +222,7 @@ func (s *Store) ViewTree(chain oci.Digest) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return detached(m[0])
+	return s.detached(m[0])
 }
 
 // AttachView mounts a committed layer read-only on a directory, until somebody
@@ -232,7 +232,7 @@ func (s *Store) AttachView(chain oci.Digest, dir string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := detachedMount(m[0])
+	fd, err := s.detachedMount(m[0])
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (s *Store) Attach(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := detachedMount(m[0])
+	fd, err := s.detachedMount(m[0])
 	if err != nil {
 		return err
 	}

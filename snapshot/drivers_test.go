@@ -300,7 +300,7 @@ func contractLayers(t *testing.T, s *Store) {
 	same(t, "base", treeText(t, tree, err), "d a", "f a/x = x", "f a/y = y", "d b", "f b/x = x", "f c = c", "l d -> a", "d e", "d e/f", "f e/f/g = g")
 	if m, err := s.ViewPath(top, "/b"); err != nil {
 		t.Error(err)
-	} else if fd, err := detachedMount(m); err != nil {
+	} else if fd, err := s.detachedMount(m); err != nil {
 		t.Error(err)
 	} else {
 		tree, err := reopen(fd)

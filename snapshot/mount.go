@@ -15,8 +15,8 @@ import (
 )
 
 // detached mounts m without attaching it anywhere.
-func detached(m oci.Mount) (*os.File, error) {
-	fd, err := detachedMount(m)
+func (s *Store) detached(m oci.Mount) (*os.File, error) {
+	fd, err := s.detachedMount(m)
 	if err != nil {
 		return nil, err
 	}
@@ -25,13 +25,13 @@ func detached(m oci.Mount) (*os.File, error) {
 
 // detachedMount is detached; its descriptor is the mount's own, by which it
 // can be attached.
-func detachedMount(m oci.Mount) (int, error) {
+func (s *Store) detachedMount(m oci.Mount) (int, error) {
 	var fd int
 	var err error
 	if m.Type == "bind" {
 		fd, err = detachedBind(m)
 	} else {
-		fd, err = detachedOverlay(m)
+		fd, err = s.detachedOverlay(m)
 	}
 	if err != nil {
 		return -1, fmt.Errorf("mount %s: %w", m.Type, err)
@@ -71,10 +71,10 @@ const maxConfigString = 256
 // errLongLower reports layers that fsconfig of an old kernel cannot take.
 var errLongLower = errors.New("the list of layers is too long for fsconfig")
 
-func detachedOverlay(m oci.Mount) (int, error) {
+func (s *Store) detachedOverlay(m oci.Mount) (int, error) {
 	fd, err := overlayByConfig(m, true)
 	if errors.Is(err, errLongLower) {
-		return overlayByMount(m)
+		return s.overlayByMount(m)
 	}
 	return fd, err
 }
@@ -134,8 +134,8 @@ func setLower(fsfd int, dirs string, appends bool) error {
 // overlayByMount mounts by mount(2), whose options are a page: the names begin
 // at a directory that all layers are in, and the working directory and the
 // mount are those of a thread that ends with the call.
-func overlayByMount(m oci.Mount) (int, error) {
-	target, err := os.MkdirTemp("", "hull-mount-")
+func (s *Store) overlayByMount(m oci.Mount) (int, error) {
+	target, err := s.temp()
 	if err != nil {
 		return -1, err
 	}

@@ -37,7 +37,7 @@ func TestLongListWithoutAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, m := range map[string]oci.Mount{"snapshot": mounts[0], "layer": view[0]} {
-		fd, err := overlayByMount(m)
+		fd, err := s.overlayByMount(m)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -59,7 +59,7 @@ func TestLongListWithoutAppend(t *testing.T) {
 		t.Error("the mounts of this process are not what they were")
 	}
 	// The mount can be attached as any other.
-	fd, err := overlayByMount(view[0])
+	fd, err := s.overlayByMount(view[0])
 	if err != nil {
 		t.Fatal(err)
 	}

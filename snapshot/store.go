@@ -151,8 +151,14 @@ func (s *Store) lock(ctx context.Context, exclusive bool) (*state.Lock, error) {
 func (s *Store) removeTree(dir string) error {
 	for _, name := range []string{"d", "u", "l/d", "a/u"} {
 		path := filepath.Join(dir, name)
-		if _, err := os.Lstat(path); err == nil {
-			s.d.destroy(path)
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		s.d.destroy(path)
+		if !s.d.layered() { // a subvolume is removed by itself: nothing can be moved out of it
+			if err := removeTree(path); err != nil {
+				return err
+			}
 		}
 	}
 	return removeTree(dir)
