@@ -123,6 +123,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return n, fmt.Errorf("store blob %s: %w", w.want, err)
 	}
 	if w.n-w.pushed >= pushEvery {
+		if err := state.CheckRoom(w.f); err != nil {
+			return n, fmt.Errorf("store blob %s: %w", w.want, err)
+		}
 		// The disk begins now rather than at Sync, which then waits for less.
 		// It is a wish: an error of it is Sync's to report.
 		_ = unix.SyncFileRange(int(w.f.Fd()), w.pushed, w.n-w.pushed, unix.SYNC_FILE_RANGE_WRITE)

@@ -14,6 +14,7 @@ import (
 
 	"hull/inroot"
 	"hull/layer"
+	"hull/state"
 )
 
 // What one layer may unpack to, unless the options say otherwise: more than any
@@ -21,13 +22,6 @@ import (
 const (
 	maxLayerSize  = 1 << 40
 	maxLayerFiles = 4 << 20
-)
-
-// What unpacking leaves free: a twentieth of the file system, but no more than
-// a gigabyte, so that the machine goes on (STO-05).
-const (
-	reserveShare = 20
-	maxReserve   = 1 << 30
 )
 
 // bound is the limit that an option means: 0 is the default, below it none.
@@ -71,7 +65,7 @@ func (e *hintError) Unwrap() error { return e.error }
 func (e *hintError) Hint() string { return e.hint }
 
 // roomReader ends when little room is left on the file system that what is
-// read is written to.
+// read is written to (STO-05).
 type roomReader struct {
 	r    io.Reader
 	fs   *os.File
@@ -83,7 +77,7 @@ const roomEvery = 32 << 20
 
 func (r *roomReader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
-		if err := checkRoom(r.fs); err != nil {
+		if err := state.CheckRoom(r.fs); err != nil {
 			return 0, err
 		}
 		r.left = roomEvery
@@ -91,19 +85,6 @@ func (r *roomReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	r.left -= int64(n)
 	return n, err
-}
-
-func checkRoom(f *os.File) error {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return err
-	}
-	unit := uint64(st.Bsize)
-	if reserve := min(st.Blocks*unit/reserveShare, maxReserve); st.Bavail*unit < reserve {
-		return &hintError{fmt.Errorf("%w: %d bytes are left, and %d stay in reserve", unix.ENOSPC, st.Bavail*unit, reserve),
-			"make room: hull system prune removes what is not used"}
-	}
-	return nil
 }
 
 // settleImplied gives directories that the layer has something in but does not
