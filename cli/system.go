@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"time"
 
 	"hull/command"
@@ -110,111 +108,6 @@ func (s *session) info() *command.Command {
 			return format.YAML(s.stdout, i)
 		},
 	}
-}
-
-// dfRow is a line of system df.
-type dfRow struct{ engine.DiskUse }
-
-func (r dfRow) Size() string { return format.ShortSize(r.RawSize) }
-func (r dfRow) Reclaimable() string {
-	share := 0
-	if r.RawSize > 0 {
-		share = int(100 * r.DiskUse.Reclaimable / r.RawSize)
-	}
-	return fmt.Sprintf("%s (%d%%)", format.ShortSize(r.DiskUse.Reclaimable), share)
-}
-
-func (s *session) systemDF() *command.Command {
-	var text string
-	var verbose bool
-	return &command.Command{
-		Usage: "[options]", Long: "Shows disk usage of images, containers and volumes.", Args: command.NoArgs,
-		Flags: func(f *command.Flags) {
-			f.StringVar(&text, "format", "", "Pretty-print images using a Go template")
-			f.BoolVarP(&verbose, "verbose", "v", false, "Show detailed information on disk usage")
-		},
-		Run: func(ctx context.Context, _ []string) error {
-			e, err := s.open(ctx)
-			if err != nil {
-				return err
-			}
-			if verbose && text != "" {
-				return errors.New("cannot combine --format and --verbose flags")
-			}
-			if verbose {
-				return s.verboseDF(ctx, e)
-			}
-			list, err := e.DiskUsage(ctx)
-			if err != nil {
-				return err
-			}
-			rows := make([]dfRow, len(list))
-			for i := range list {
-				rows[i] = dfRow{list[i]}
-			}
-			switch {
-			case format.IsJSON(text):
-				return format.JSON(s.stdout, list, "  ")
-			case text != "" && !format.IsTable(text):
-				t, err := format.Parse("df", text)
-				if err != nil {
-					return err
-				}
-				return t.Rows(s.stdout, rows, nil, false)
-			}
-			var lines [][]string
-			for _, r := range rows {
-				lines = append(lines, []string{r.Type, fmt.Sprint(r.Total), fmt.Sprint(r.Active), r.Size(), r.Reclaimable()})
-			}
-			return format.Table(s.stdout, []string{"TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"}, lines)
-		},
-	}
-}
-
-// verboseDF lists every object with its size.
-func (s *session) verboseDF(ctx context.Context, e *engine.Engine) error {
-	images, err := e.ListImages(ctx, engine.ImageListOptions{})
-	if err != nil {
-		return err
-	}
-	var lines [][]string
-	for _, i := range images {
-		name := "<none>"
-		if len(i.Names) > 0 {
-			name = i.Names[0].String()
-		}
-		lines = append(lines, []string{name, format.ShortID(i.ID.Hex()), format.ShortSize(i.Size)})
-	}
-	fmt.Fprint(s.stdout, "Images space usage:\n\n")
-	if err := format.Table(s.stdout, []string{"REPOSITORY", "IMAGE ID", "SIZE"}, lines); err != nil {
-		return err
-	}
-	containers, err := e.List(ctx, engine.ListOptions{All: true, Size: true})
-	if err != nil {
-		return err
-	}
-	lines = nil
-	for _, c := range containers {
-		size := ""
-		if c.Size != nil {
-			size = format.ShortSize(c.Size.RwSize)
-		}
-		lines = append(lines, []string{format.ShortID(c.ID), c.Image, size, c.Status, strings.Join(c.Names, ",")})
-	}
-	fmt.Fprint(s.stdout, "\nContainers space usage:\n\n")
-	if err := format.Table(s.stdout, []string{"CONTAINER ID", "IMAGE", "SIZE", "STATUS", "NAMES"}, lines); err != nil {
-		return err
-	}
-	volumes, err := e.VolumeList(ctx, nil)
-	if err != nil {
-		return err
-	}
-	lines = nil
-	for _, v := range volumes {
-		lines = append(lines, []string{v.Name, v.Driver})
-	}
-	fmt.Fprint(s.stdout, "\nLocal Volumes space usage:\n\n")
-	return format.Table(s.stdout, []string{"VOLUME NAME", "DRIVER"}, lines)
 }
 
 func (s *session) systemPrune() *command.Command {
