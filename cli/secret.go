@@ -53,17 +53,17 @@ func (s *session) secretCreate() *command.Command {
 	var env bool
 	return &command.Command{
 		Usage:    "[options] NAME FILE|-",
-		Long:     "Create a secret. Input can be a path to a file or \"-\" (read from stdin). Secret drivers are set with --driver; there is file.",
+		Long:     "Create a secret. Input can be a path to a file or \"-\" (read from stdin). The drivers are file, pass and shell.",
 		Examples: []string{"secret create mysecret /path/to/secret", "secret create mysecret - <secret.txt", "secret create --env mysecret MYVARIABLE"},
 		Args:     command.Exactly(2),
 		Flags: func(f *command.Flags) {
 			f.StringVarP(&o.Driver, "driver", "d", "file", "Specify secret driver")
-			f.StringArrayVar(&opts, "driver-opts", nil, "Specify driver specific options")
+			f.StringSliceVar(&opts, "driver-opts", nil, "Specify driver specific options")
 			f.BoolVar(&env, "env", false, "Read secret data from environment variable")
 			f.BoolVar(&o.Ignore, "ignore", false, "If a secret with the same name exists, ignore and do not create a new secret")
 			f.StringArrayVarP(&labels, "label", "l", nil, "Specify labels on the secret")
 			f.BoolVar(&o.Replace, "replace", false, "If a secret with the same name exists, replace it")
-			f.Words("driver", "file")
+			f.Words("driver", "file", "pass", "shell")
 			f.Alias("driver-opt", "driver-opts")
 		},
 		Run: func(ctx context.Context, args []string) error {

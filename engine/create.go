@@ -113,7 +113,7 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 	if err := e.settleUser(ctx, r); err != nil {
 		return err
 	}
-	if err := e.settleSecrets(r); err != nil {
+	if err := e.settleSecrets(ctx, r); err != nil {
 		return err
 	}
 	if !r.starting {

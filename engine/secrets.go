@@ -39,7 +39,7 @@ type SecretSpec struct {
 	Labels map[string]string
 }
 
-// A SecretDriver is where a secret is kept; there is "file".
+// A SecretDriver is where a secret is kept: file, pass or shell.
 type SecretDriver struct {
 	Name    string
 	Options map[string]string
@@ -47,9 +47,12 @@ type SecretDriver struct {
 
 // SecretCreateOptions for SecretCreate.
 type SecretCreateOptions struct {
-	Name            string
-	Data            []byte
-	Driver          string // file (""); the store's directory, readable for its owner only
+	Name string
+	Data []byte
+	// Driver is file ("": the record, readable for its owner only), pass or
+	// shell; DriverOptions are root, key and gpghomedir of pass, and the
+	// commands store, lookup, delete and list of shell.
+	Driver          string
 	DriverOptions   map[string]string
 	Labels          map[string]string
 	Replace, Ignore bool
@@ -70,10 +73,10 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 		return "", fmt.Errorf("secret name %q can not include '=', '/', ',', or the NULL ('\\0') and be between 1 and 253 characters", o.Name)
 	case len(o.Data) == 0 || len(o.Data) > MaxSecretSize:
 		return "", fmt.Errorf("secret data must be larger than 0 and less than %d bytes", MaxSecretSize)
-	case o.Driver != "" && o.Driver != "file":
-		return "", fmt.Errorf("create secret %s: driver %q is not known: there is file", o.Name, o.Driver)
-	case len(o.DriverOptions) > 0:
-		return "", fmt.Errorf("create secret %s: the file driver has no options", o.Name)
+	}
+	driver, err := openSecretDriver(o.Driver, o.DriverOptions)
+	if err != nil {
+		return "", fmt.Errorf("create secret %s: %w", o.Name, err)
 	}
 	if err := e.prepareRoot(); err != nil {
 		return "", err
@@ -88,7 +91,7 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	defer l.Release()
 	now := time.Now()
 	x := secretFile{SecretInfo{ID: newID()[:25], CreatedAt: now, UpdatedAt: now,
-		Spec: SecretSpec{o.Name, SecretDriver{"file", map[string]string{}}, o.Labels}}, o.Data}
+		Spec: SecretSpec{o.Name, SecretDriver{firstOf(o.Driver, "file"), orEmptyMap(o.DriverOptions)}, o.Labels}}, o.Data}
 	old, err := e.loadSecret(o.Name)
 	switch {
 	case err == nil && old.Spec.Name == o.Name && o.Ignore:
@@ -96,11 +99,17 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	case err == nil && old.Spec.Name == o.Name && !o.Replace:
 		return "", fmt.Errorf("%s: secret name in use: %w", o.Name, ErrExists)
 	case err == nil && old.Spec.Name == o.Name:
-		if err := os.Remove(filepath.Join(e.secretsDir(), old.ID+".json")); err != nil {
+		if err := e.dropSecret(ctx, old); err != nil {
 			return "", fmt.Errorf("replace secret %s: %w", o.Name, err)
 		}
 	case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrAmbiguous):
 		return "", err
+	}
+	if driver != nil {
+		if err := driver.store(ctx, x.ID, x.Data); err != nil {
+			return "", fmt.Errorf("create secret %s: driver %s: %w", o.Name, o.Driver, err)
+		}
+		x.Data = nil
 	}
 	data, err := json.Marshal(x)
 	if err != nil {
@@ -175,7 +184,11 @@ func (e *Engine) SecretInspect(ctx context.Context, name string, show bool) (*Se
 		return nil, err
 	}
 	if show {
-		x.SecretData = string(x.Data)
+		data, err := x.content(ctx)
+		if err != nil {
+			return nil, err
+		}
+		x.SecretData = string(data)
 	}
 	return &x.SecretInfo, nil
 }
@@ -221,16 +234,44 @@ func (e *Engine) SecretRemove(ctx context.Context, name string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	if err := state.Remove(filepath.Join(e.secretsDir(), x.ID+".json"), true); err != nil {
+	if err := e.dropSecret(ctx, x); err != nil {
 		return "", fmt.Errorf("remove secret %s: %w", name, err)
 	}
 	e.appendEvent(eventRecord{Time: time.Now(), Type: "secret", Action: "remove", ID: x.ID, Name: x.Spec.Name})
 	return x.ID, nil
 }
 
+// content asks the driver for the bytes.
+func (x *secretFile) content(ctx context.Context) ([]byte, error) {
+	d, err := openSecretDriver(x.Spec.Driver.Name, x.Spec.Driver.Options)
+	if err == nil && d == nil {
+		return x.Data, nil
+	}
+	var data []byte
+	if err == nil {
+		data, err = d.lookUp(ctx, x.ID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s: driver %s: %w", x.Spec.Name, x.Spec.Driver.Name, err)
+	}
+	return data, nil
+}
+
+// dropSecret removes the bytes, then the record, which names the driver.
+func (e *Engine) dropSecret(ctx context.Context, x *secretFile) error {
+	d, err := openSecretDriver(x.Spec.Driver.Name, x.Spec.Driver.Options)
+	if err == nil && d != nil {
+		err = d.remove(ctx, x.ID)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("driver %s: %w", x.Spec.Driver.Name, err)
+	}
+	return state.Remove(filepath.Join(e.secretsDir(), x.ID+".json"), true)
+}
+
 // settleSecrets copies the secrets to the container's own directory: what it
 // was made with stays the same, whatever becomes of the secret.
-func (e *Engine) settleSecrets(r *record) error {
+func (e *Engine) settleSecrets(ctx context.Context, r *record) error {
 	for i, s := range r.Options.Secrets {
 		x, err := e.loadSecret(s.Name)
 		if err != nil {
@@ -241,7 +282,11 @@ func (e *Engine) settleSecrets(r *record) error {
 			return fmt.Errorf("keep secret %s: %w", s.Name, err)
 		}
 		name := strconv.Itoa(i)
-		if err := state.WriteFile(dir, name, x.Data, os.FileMode(s.Mode)&0o777, false); err != nil {
+		data, err := x.content(ctx)
+		if err != nil {
+			return err
+		}
+		if err := state.WriteFile(dir, name, data, os.FileMode(s.Mode)&0o777, false); err != nil {
 			return fmt.Errorf("keep secret %s: %w", s.Name, err)
 		}
 		uid, gid := hostID(r.UIDMap, s.UID), hostID(r.GIDMap, s.GID)

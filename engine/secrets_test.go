@@ -72,7 +72,7 @@ func TestSecretSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &record{ID: newID(), dir: t.TempDir(), Options: CreateOptions{Secrets: []Secret{{Name: "a", Mode: 0o400}, {Name: "a", Env: true, Target: "A"}}}}
-	if err := e.settleSecrets(r); err != nil {
+	if err := e.settleSecrets(ctx, r); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.SecretRemove(ctx, "a"); err != nil {
