@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash lint fmt bench fuzz golden docs install clean help
+.PHONY: all build test unit root crash races lint fmt bench fuzz golden docs install clean help
 
 all: build unit lint
 
@@ -33,6 +33,9 @@ root: build ## tests that need root, on this machine, cleaned up after
 CRASH_RUNS ?= 100
 crash: ## commands killed at random moments: CRASH_RUNS of each of five verbs
 	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run KilledCommands -v ./engine
+
+races: ## the races of docs/security-tests.md, as often as they ask
+	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine
 
 test: lint build root ## everything CI runs
 

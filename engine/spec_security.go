@@ -232,14 +232,21 @@ func (b *specBuilder) sysctls() error {
 		}
 		set["net.ipv4.ip_unprivileged_port_start"] = "0"
 	}
-	for _, list := range [][]string{b.f.Defaults.Sysctls, b.o.Sysctls} {
+	for i, list := range [][]string{b.f.Defaults.Sysctls, b.o.Sysctls} {
 		for _, kv := range list {
 			k, v, ok := strings.Cut(kv, "=")
 			if !ok {
 				return fmt.Errorf("sysctl %q: want NAME=VALUE", kv)
 			}
-			if err := b.sysctlAllowed(k); err != nil {
+			need, err := sysctlNamespace(k)
+			switch {
+			case err != nil:
 				return err
+			case b.hasNamespace(need):
+			case i == 0:
+				continue // a default is for those whom it fits
+			default:
+				return fmt.Errorf("sysctl %q: the container has no %s namespace of its own: it would change the host", k, need)
 			}
 			set[k] = v
 		}
@@ -255,22 +262,17 @@ var ipcSysctls = []string{
 	"kernel.shmmni", "kernel.shm_rmid_forced",
 }
 
-func (b *specBuilder) sysctlAllowed(name string) error {
-	need := specs.LinuxNamespaceType("")
+// sysctlNamespace is the kind of namespace that has a setting of its own.
+func sysctlNamespace(name string) (specs.LinuxNamespaceType, error) {
 	switch {
 	case strings.HasPrefix(name, "net."):
-		need = specs.NetworkNamespace
+		return specs.NetworkNamespace, nil
 	case strings.HasPrefix(name, "fs.mqueue."), slices.Contains(ipcSysctls, name):
-		need = specs.IPCNamespace
+		return specs.IPCNamespace, nil
 	case name == "kernel.domainname", name == "kernel.hostname":
-		need = specs.UTSNamespace
+		return specs.UTSNamespace, nil
 	case strings.HasPrefix(name, "user."):
-		need = specs.UserNamespace
-	default:
-		return fmt.Errorf("sysctl %q is not of a namespace: it would change the host", name)
+		return specs.UserNamespace, nil
 	}
-	if !b.hasNamespace(need) {
-		return fmt.Errorf("sysctl %q: the container has no %s namespace of its own: it would change the host", name, need)
-	}
-	return nil
+	return "", fmt.Errorf("sysctl %q is not of a namespace: it would change the host", name)
 }

@@ -16,6 +16,7 @@ import (
 func TestRootless(t *testing.T) {
 	m := newMachine(t, testUser)
 	t.Run("none", func(t *testing.T) { m.with(t).none() })
+	t.Run("cgroup files", func(t *testing.T) { m.with(t).cgroupFiles() })
 	t.Run("host", func(t *testing.T) { m.with(t).hostNetwork() })
 	t.Run("published port", func(t *testing.T) { m.with(t).publishedPort() })
 	t.Run("files", func(t *testing.T) { m.with(t).files() })
@@ -38,6 +39,13 @@ func (m *machine) none() {
 	m.equal("uid=1000(sailor) gid=1000(sailor) groups=1000(sailor)", "run", "--rm", "--network", "none", "-u", "sailor", "fx:1", "id")
 	if r := m.run("run", "--rm", "--network", "none", "fx:1", "sh", "-c", "echo oops >&2; exit 7"); r.code != 7 || r.errOut != "oops\n" {
 		m.Errorf("run = %+v, want code 7", r)
+	}
+}
+
+// cgroupFiles: nothing of them is writable (CG-01).
+func (m *machine) cgroupFiles() {
+	for _, mode := range []string{"host", "private"} {
+		m.equal("", "run", "--rm", "--network", "none", "--cgroupns", mode, "fx:1", "sh", "-c", `mkdir /sys/fs/cgroup/x 2>/dev/null && echo made; for f in /sys/fs/cgroup/* /sys/fs/cgroup/*/*; do [ -f $f ] && true 2>/dev/null 3>>$f && echo $f; done; true`)
 	}
 }
 
