@@ -52,7 +52,7 @@ func (t *Transfer) pullArchive(ctx context.Context, transport, rest string, o Pu
 	if path == "" {
 		return nil, fmt.Errorf("pull %s:%s: no path", transport, rest)
 	}
-	if err := t.policy().admitPath(transport, path); err != nil {
+	if err := t.admitPath(transport, path); err != nil {
 		return nil, fmt.Errorf("pull %s:%s: %w", transport, rest, err)
 	}
 	t.notify(Event{Kind: Signatures})

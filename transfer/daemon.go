@@ -17,6 +17,7 @@ import (
 
 	"hull/image"
 	"hull/oci"
+	"hull/trust"
 )
 
 // daemonTransport names the images of a docker daemon: docker-daemon:NAME:TAG,
@@ -130,7 +131,7 @@ func (t *Transfer) pullDaemon(ctx context.Context, name string) ([]Pulled, error
 		}
 		ref = ref.Normalized()
 	}
-	if err := t.policy().admit(daemonTransport, ref); err != nil {
+	if err := admit(t.policy(), daemonTransport, trust.NameScopes(ref)); err != nil {
 		return fail(err)
 	}
 	d, err := openDaemon()

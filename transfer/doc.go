@@ -24,6 +24,7 @@ import (
 	"hull/image"
 	"hull/oci"
 	"hull/registry"
+	"hull/trust"
 )
 
 // A Transfer moves images in and out of one store.
@@ -35,7 +36,9 @@ type Transfer struct {
 	// Jobs is how many layers are moved at once; 0 is 4.
 	Jobs int
 	// Policy decides which images may come in; nil is the user's policy.json.
-	Policy *Policy
+	Policy *trust.Policy
+	// Lookaside knows where signatures are; nil is what registries.d says.
+	Lookaside *trust.Lookaside
 }
 
 // A Kind of Event.

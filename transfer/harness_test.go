@@ -25,6 +25,7 @@ import (
 	"hull/oci"
 	"hull/registry"
 	"hull/snapshot"
+	"hull/trust"
 )
 
 // quiet gives a test its own configuration and none of the user's.
@@ -62,7 +63,7 @@ func harness(t testing.TB, root string) *Transfer {
 	return &Transfer{
 		Images:   images,
 		Registry: registry.New(registry.Options{TLSVerify: &no, Retries: &retries, RetryDelay: 5 * time.Millisecond}),
-		Policy:   ReadPolicy(),
+		Policy:   trust.ReadPolicy(),
 	}
 }
 
@@ -135,7 +136,12 @@ type fake struct {
 
 func (f *fake) serve(t testing.TB) string {
 	t.Helper()
-	s := httptest.NewServer(f)
+	return serve(t, f)
+}
+
+func serve(t testing.TB, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
 }

@@ -15,6 +15,7 @@ import (
 	"hull/image"
 	"hull/oci"
 	"hull/registry"
+	"hull/trust"
 )
 
 // PullOptions say what to pull.
@@ -151,7 +152,8 @@ func (t *Transfer) pullAllTags(ctx context.Context, ref oci.Reference, o PullOpt
 
 // pullRef pulls one full name from the first source that has it.
 func (t *Transfer) pullRef(ctx context.Context, ref oci.Reference, o PullOptions) (Pulled, error) {
-	if err := t.policy().admit("docker", ref.Normalized()); err != nil {
+	rules, err := t.policy().Rules("docker", trust.NameScopes(ref.Normalized()))
+	if err != nil {
 		return Pulled{}, fmt.Errorf("pull %s: %w", ref, err)
 	}
 	sources, err := t.Registry.Sources(ctx, ref)
@@ -164,7 +166,7 @@ func (t *Transfer) pullRef(ctx context.Context, ref oci.Reference, o PullOptions
 	}
 	var errs []error
 	for _, repo := range sources {
-		p, err := t.pullFrom(ctx, repo, ref, want, o)
+		p, err := t.pullFrom(ctx, repo, ref, want, rules, o)
 		if err == nil {
 			return p, nil
 		}
@@ -179,7 +181,7 @@ func (t *Transfer) pullRef(ctx context.Context, ref oci.Reference, o PullOptions
 	return Pulled{}, fmt.Errorf("pull %s: %w", ref, errors.Join(errs...))
 }
 
-func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref oci.Reference, want string, o PullOptions) (Pulled, error) {
+func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref oci.Reference, want string, rules trust.Rules, o PullOptions) (Pulled, error) {
 	if o.Policy == "newer" {
 		if p, ok := t.current(ctx, repo, ref, want, o); ok {
 			return p, nil
@@ -192,6 +194,10 @@ func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref 
 	t.notify(Event{Kind: Signatures})
 	single, err := t.choose(ctx, repo, top, o.Platform)
 	if err != nil {
+		return Pulled{}, err
+	}
+	// Nothing else of the image is read before this.
+	if err := t.verify(ctx, rules, repo, ref.Normalized(), top, single); err != nil {
 		return Pulled{}, err
 	}
 	m, err := oci.DecodeManifest(single.Data)

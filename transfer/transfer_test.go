@@ -401,40 +401,6 @@ func TestREG08(t *testing.T) {
 	}
 }
 
-// TestREG09 : the policy decides by the most specific scope, what needs a
-// signature is refused, and an unreadable policy lets nothing in.
-func TestREG09(t *testing.T) {
-	accept, reject := `[{"type":"insecureAcceptAnything"}]`, `[{"type":"reject"}]`
-	for name, c := range map[string]struct {
-		policy string
-		ok     bool
-	}{
-		"accept":          {`{"default":` + accept + `}`, true},
-		"reject":          {`{"default":` + reject + `}`, false},
-		"signed":          {`{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}`, false},
-		"accept, signed":  {`{"default":[{"type":"insecureAcceptAnything"},{"type":"sigstoreSigned"}]}`, false},
-		"empty":           {`{"default":[]}`, false},
-		"garbage":         {`{`, false},
-		"host":            {`{"default":` + reject + `,"transports":{"docker":{"r.invalid":` + accept + `}}}`, true},
-		"repository":      {`{"default":` + accept + `,"transports":{"docker":{"r.invalid":` + accept + `,"r.invalid/a/b":` + reject + `}}}`, false},
-		"namespace":       {`{"default":` + accept + `,"transports":{"docker":{"r.invalid/a":` + reject + `}}}`, false},
-		"other namespace": {`{"default":` + accept + `,"transports":{"docker":{"r.invalid/c":` + reject + `}}}`, true},
-		"tag":             {`{"default":` + accept + `,"transports":{"docker":{"r.invalid/a/b:1":` + reject + `}}}`, false},
-		"wildcard":        {`{"default":` + accept + `,"transports":{"docker":{"*.invalid":` + reject + `}}}`, false},
-		"transport":       {`{"default":` + accept + `,"transports":{"docker":{"":` + reject + `}}}`, false},
-		"other transport": {`{"default":` + accept + `,"transports":{"dir":{"":` + reject + `}}}`, true},
-	} {
-		file := filepath.Join(t.TempDir(), "policy.json")
-		if err := os.WriteFile(file, []byte(c.policy), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		err := ReadPolicy(file).admit("docker", oci.Reference{Domain: "r.invalid", Path: "a/b", Tag: "1"})
-		if (err == nil) != c.ok {
-			t.Errorf("%s: %v, want ok %v", name, err, c.ok)
-		}
-	}
-}
-
 // FuzzPull is row REG-04: a manifest, config or index of any bytes is an error
 // or an image.
 func FuzzPull(f *testing.F) {
