@@ -21,7 +21,14 @@ type Options struct {
 	// Rootless accepts that a limit cannot be set where no hierarchy is delegated; Warn is told which.
 	Rootless bool
 	Warn     func(text string)
+	// Hybrid makes the group also in the version 2 hierarchy of a host of version 1,
+	// which has no controllers: who looks there finds it.
+	Hybrid bool
 }
+
+// unified is the key of a group's directory in the hierarchy of version 2 that stands
+// beside those of version 1.
+const unified = "unified"
 
 // A Group is one container's cgroup: one directory in version 2, one a controller in version 1.
 type Group struct {
@@ -71,6 +78,13 @@ func (h *Host) Open(text string) (*Group, error) {
 			}
 		}
 	}
+	if len(g.dirs) > 0 && h.hybrid != "" {
+		if dir, err := resolve(h.hybrid, h.own2, text); err == nil {
+			if _, err := os.Stat(dir); err == nil {
+				g.dirs[unified] = dir
+			}
+		}
+	}
 	if len(g.dirs) == 0 {
 		return nil, fmt.Errorf("open cgroup %s: %w", text, fs.ErrNotExist)
 	}
@@ -102,7 +116,7 @@ func (g *Group) each(f func(dir string) error) error {
 func (g *Group) Procs() []string {
 	var out []string
 	g.each(func(dir string) error {
-		if dir == g.dirs[""] {
+		if dir == g.dirs[""] || dir == g.dirs[unified] {
 			out = append(out, dir+"/cgroup.procs")
 			return nil
 		}

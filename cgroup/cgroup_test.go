@@ -111,6 +111,7 @@ func TestRuleText(t *testing.T) {
 		"a":           {},
 		"c 1:3 rwm":   {Type: "c", Major: p(int64(1)), Minor: p(int64(3)), Access: "rwm"},
 		"b *:* m":     {Type: "b", Access: "m"},
+		"c 1:11 rw":   {Type: "c", Major: p(int64(1)), Minor: p(int64(11)), Access: "rwa"}, // the letter is none
 		"c 136:* rwm": {Type: "c", Major: p(int64(136)), Minor: p(int64(-1))},
 	} {
 		if got := ruleText(r); got != want {
@@ -234,19 +235,93 @@ func TestLimitsHold(t *testing.T) {
 	if !strings.Contains(string(out), "fork") {
 		t.Errorf("9 processes in a group of 5: %s", out)
 	}
+	before, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
 	begin := time.Now()
 	in(g, "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done").Run()
 	s, err := g.Stats()
 	if err != nil || s.CPU == 0 || s.PidsLimit != 5 || s.MemoryLimit != 32<<20 {
 		t.Errorf("Stats = %+v, %v", s, err)
 	}
-	if s.CPUThrottled == 0 && time.Since(begin) > 100*time.Millisecond {
-		t.Errorf("never throttled in %v at 20 %%", time.Since(begin))
+	// On a busy machine it may get less than its share, and is never throttled.
+	if used, all := s.CPU-before.CPU, time.Since(begin); s.CPUThrottled == 0 && used > 100*time.Millisecond && used > all*3/10 {
+		t.Errorf("never throttled: %v of %v at 20 %%", used, all)
 	}
 	h, _ := LookUp()
 	again, err := h.Open(g.String())
 	if err != nil || len(again.Procs()) != len(g.Procs()) {
 		t.Errorf("Open(%q) = %v, %v", g, again, err)
+	}
+}
+
+// Limits that were not thought of at the group's creation: the controller is entered,
+// whoever was first; and pairs of limits are changed in the order that the kernel takes.
+func TestSetLater(t *testing.T) {
+	g := group(t, &oci.LinuxResources{
+		CPU:    &oci.LinuxCPU{Quota: p(int64(50000)), Period: p(uint64(100000))},
+		Memory: &oci.LinuxMemory{Limit: p(int64(32 << 20)), Swap: p(int64(32 << 20))},
+	})
+	cmd := in(g, "exec sleep 100")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { g.Kill(); cmd.Wait() }()
+	for i := 0; i < 200; i++ {
+		if pids, _ := g.Pids(); len(pids) == 1 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	steps := []*oci.LinuxResources{
+		{CPU: &oci.LinuxCPU{Cpus: "0"}},
+		{Memory: &oci.LinuxMemory{Limit: p(int64(64 << 20)), Swap: p(int64(64 << 20))}},
+		{Memory: &oci.LinuxMemory{Limit: p(int64(16 << 20)), Swap: p(int64(16 << 20))}},
+		{Memory: &oci.LinuxMemory{Limit: p(int64(-1))}},
+	}
+	for _, r := range steps {
+		if err := g.Set(r); err != nil {
+			t.Errorf("Set: %v", err)
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil || !strings.Contains(string(status), "Cpus_allowed_list:\t0\n") {
+		t.Errorf("the process is not bound to CPU 0: %v", err)
+	}
+	if s, err := g.Stats(); err != nil || s.MemoryLimit != 0 && s.MemoryLimit < 1<<60 {
+		t.Errorf("Stats = %+v, %v: memory has a limit", s, err)
+	}
+	if err := g.Set(&oci.LinuxResources{CPU: &oci.LinuxCPU{Cpus: "4000"}}); err == nil {
+		t.Error("a CPU that no host has was taken")
+	}
+	below, err := g.h.Create(context.Background(), g.path+"/below", &oci.LinuxResources{CPU: &oci.LinuxCPU{Quota: p(int64(500000)), Period: p(uint64(1000000))}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer below.Remove()
+	if err := below.Set(&oci.LinuxResources{CPU: &oci.LinuxCPU{Quota: p(int64(3000)), Period: p(uint64(10000))}}); err != nil {
+		t.Errorf("30 %% in a shorter period below a group of 50 %%: %v", err)
+	}
+}
+
+// The hierarchy of version 2 beside version 1 is joined when it is asked for.
+func TestHybrid(t *testing.T) {
+	g := group(t, nil)
+	if g.h.V2() || g.h.hybrid == "" {
+		t.Skip("needs a host with cgroups of both versions")
+	}
+	if g.dirs[unified] != "" {
+		t.Error("joined unasked")
+	}
+	h, err := g.h.Create(context.Background(), g.path+"/both", nil, Options{Hybrid: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Remove()
+	out, err := in(h, "cat /proc/self/cgroup").Output()
+	if err != nil || !strings.Contains(string(out), "0::"+g.path+"/both\n") {
+		t.Errorf("groups %q, %v", out, err)
 	}
 }
 

@@ -88,6 +88,15 @@ func (c deviceCondition) size() int {
 	return 1
 }
 
+// deviceAccess leaves out an "a" beside other letters: it is none of the
+// specification's, and other runtimes pass over it.
+func deviceAccess(access string) string {
+	if access == "a" {
+		return access
+	}
+	return strings.ReplaceAll(access, "a", "")
+}
+
 // deviceConditions are those of one rule; all says that it matches everything.
 func deviceConditions(r oci.LinuxDeviceCgroup) (list []deviceCondition, all bool, err error) {
 	switch r.Type {
@@ -100,7 +109,7 @@ func deviceConditions(r oci.LinuxDeviceCgroup) (list []deviceCondition, all bool
 		return nil, false, fmt.Errorf("device rule: type %q is not known", r.Type)
 	}
 	var access int32
-	for _, a := range r.Access {
+	for _, a := range deviceAccess(r.Access) {
 		i := strings.IndexRune("mrw", a)
 		if i < 0 {
 			return nil, false, fmt.Errorf("device rule: access %q is not known", r.Access)

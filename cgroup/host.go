@@ -24,6 +24,7 @@ type hierarchy struct {
 // in them.
 type Host struct {
 	unified string // mount point of version 2; "" when it has no controllers
+	hybrid  string // mount point of version 2 beside version 1
 	own2    string // this process's path in it
 	v1      []hierarchy
 	mounts  []Mount
@@ -75,6 +76,7 @@ func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
 			h.mounts = append(h.mounts, newMount(filepath.Base(w[4]), x[0], x[2], own))
 		}
 		if x[0] != "cgroup" {
+			h.hybrid = w[4]
 			continue
 		}
 		v := hierarchy{dir: w[4], own: "/"}

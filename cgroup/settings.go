@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ func n[T ~int64 | ~uint64 | ~uint32 | ~uint16 | ~int](v T) string { return fmt.S
 
 // settings1 are the files of version 1, in the order in which the kernel takes them.
 func settings1(r *oci.LinuxResources) []setting {
-	r = dropZeros(r)
+	r = normalize(r)
 	var s []setting
 	add := func(controller, file, value string) {
 		s = append(s, setting{controller: controller, file: controller + "." + file, value: value})
@@ -149,7 +150,7 @@ func throttles(b *oci.LinuxBlockIO) []throttle {
 // settings2 are the files of version 2. See runtime-spec config-linux.md and
 // the kernel's cgroup-v2.rst.
 func settings2(r *oci.LinuxResources) ([]setting, error) {
-	r = dropZeros(r)
+	r = normalize(r)
 	var s []setting
 	add := func(controller, file, value string) {
 		s = append(s, setting{controller: controller, file: controller + "." + file, value: value})
@@ -255,18 +256,14 @@ func ioWeight(w uint16) uint64 { return 1 + (uint64(min(max(w, 10), 1000))-10)*9
 // apply writes settings to the group. A file that this kernel has not is
 // passed over where the setting says so.
 func (g *Group) apply(list []setting, o Options) error {
-	for _, s := range list {
-		dir, ok := g.dirs[s.controller]
-		if g.h.V2() {
-			dir, ok = g.dirs[""]
-		}
-		var err error
-		if ok {
-			err = write(dir, s.file, s.value)
-		} else {
-			err = fmt.Errorf("set %s: the controller %s is not there: %w", s.file, s.controller, fs.ErrNotExist)
-		}
+	var late []setting
+	for i, s := range list {
+		err := g.applyOne(s)
 		if err == nil {
+			continue
+		}
+		if errors.Is(err, unix.EINVAL) && slices.ContainsFunc(list[i+1:], s.wantsBefore) {
+			late = append(late, s)
 			continue
 		}
 		missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, fs.ErrPermission)
@@ -278,7 +275,31 @@ func (g *Group) apply(list []setting, o Options) error {
 			return err
 		}
 	}
+	for _, s := range late {
+		if err := g.applyOne(s); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func (g *Group) applyOne(s setting) error {
+	dir, ok := g.dirs[s.controller]
+	if g.h.V2() {
+		dir, ok = g.dirs[""]
+	}
+	if !ok {
+		return fmt.Errorf("set %s: the controller %s is not there: %w", s.file, s.controller, fs.ErrNotExist)
+	}
+	return write(dir, s.file, s.value)
+}
+
+// wantsBefore: two limits of which the kernel refuses one as long as the other is the old
+// one. With a shorter period the old quota may be more than the group above has, and
+// memory may not be above memory and swap together.
+func (s setting) wantsBefore(other setting) bool {
+	return s.file == "cpu.cfs_period_us" && other.file == "cpu.cfs_quota_us" ||
+		s.file == "memory.limit_in_bytes" && other.file == "memory.memsw.limit_in_bytes"
 }
 
 func (o Options) warn(text string) {
@@ -291,14 +312,8 @@ func (o Options) warn(text string) {
 func (g *Group) Set(r *oci.LinuxResources) error {
 	if !g.h.V2() {
 		list := settings1(r)
-		err := g.apply(list, Options{})
-		if err != nil && r.Memory != nil {
-			// Raising both memory limits wants the other order than lowering.
-			for i := range list {
-				if strings.HasPrefix(list[i].file, "memory.memsw") && i > 0 {
-					list[i], list[i-1] = list[i-1], list[i]
-				}
-			}
+		err := g.enter(list)
+		if err == nil {
 			err = g.apply(list, Options{})
 		}
 		if err == nil && r.Devices != nil {

@@ -26,35 +26,25 @@ func (h *Host) create1(path string, r *oci.LinuxResources, o Options) (g *Group,
 	}()
 	list := settings1(r)
 	if len(r.Unified) > 0 {
-		return nil, errors.New("set unified cgroup files: this host has cgroups of version 1")
+		return nil, errors.New("set unified cgroup files: invalid configuration: this host has cgroups of version 1")
 	}
 	wanted := always
 	for _, s := range list {
 		wanted = append(wanted[:len(wanted):len(wanted)], s.controller)
 	}
 	for _, c := range wanted {
-		v := h.find(c)
-		if v == nil || g.dirs[c] != "" {
-			continue
-		}
-		dir, err := resolve(v.dir, v.own, path)
-		if err != nil {
-			return nil, err
-		}
-		if err := makeDir(dir, v.dir); err != nil {
+		if err := g.extend(c); err != nil {
 			if o.Rootless && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)) {
 				continue
 			}
 			return nil, err
 		}
-		made = true
-		for _, c := range v.controllers {
-			g.dirs[c] = dir
-		}
-		if c == "cpuset" {
-			if err := inheritCpuset(dir, v.dir); err != nil {
-				return nil, err
-			}
+		made = made || g.dirs[c] != ""
+	}
+	if o.Hybrid && h.hybrid != "" {
+		dir, err := resolve(h.hybrid, h.own2, path)
+		if err == nil && makeDir(dir, h.hybrid) == nil { // nothing depends on it
+			g.dirs[unified] = dir
 		}
 	}
 	if err := g.apply(list, o); err != nil {
@@ -64,6 +54,56 @@ func (h *Host) create1(path string, r *oci.LinuxResources, o Options) (g *Group,
 		return nil, err
 	}
 	return g, nil
+}
+
+// extend makes the group in a controller's hierarchy, where the host has one and the
+// group is not in it.
+func (g *Group) extend(controller string) error {
+	v := g.h.find(controller)
+	if v == nil || g.dirs[controller] != "" {
+		return nil
+	}
+	dir, err := resolve(v.dir, v.own, g.path)
+	if err != nil {
+		return err
+	}
+	if err := makeDir(dir, v.dir); err != nil {
+		return err
+	}
+	for _, c := range v.controllers {
+		g.dirs[c] = dir
+	}
+	if controller == "cpuset" {
+		return inheritCpuset(dir, v.dir)
+	}
+	return nil
+}
+
+// enter makes the group in the hierarchies that settings need and moves its processes
+// there: at its creation it was made in those that were needed then.
+func (g *Group) enter(list []setting) error {
+	for _, s := range list {
+		if g.dirs[s.controller] != "" {
+			continue
+		}
+		if err := g.extend(s.controller); err != nil {
+			return err
+		}
+		dir := g.dirs[s.controller]
+		if dir == "" {
+			continue // the host has no such controller: the setting will say so
+		}
+		pids, err := g.Pids()
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if err := write(dir, "cgroup.procs", n(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // makeDir makes dir and what is missing between it and the hierarchy's root.
@@ -143,7 +183,7 @@ func ruleText(r oci.LinuxDeviceCgroup) string {
 	if kind == "" {
 		kind = "a"
 	}
-	access := r.Access
+	access := deviceAccess(r.Access)
 	if access == "" {
 		access = "rwm"
 	}

@@ -2,14 +2,18 @@ package cgroup
 
 import "hull/oci"
 
-// dropZeros returns r without the numbers that are 0 where 0 cannot be a limit:
-// dockerd and older callers write it for "not set".
-func dropZeros(r *oci.LinuxResources) *oci.LinuxResources {
+// normalize returns r without the numbers that are 0 where 0 cannot be a limit:
+// dockerd and older callers write it for "not set". Memory without a limit has none
+// together with swap either, which the kernel would not allow to be the lower.
+func normalize(r *oci.LinuxResources) *oci.LinuxResources {
 	out := *r
 	if r.Memory != nil {
 		m := *r.Memory
 		m.Limit, m.Swap, m.Reservation = nonzero(m.Limit), nonzero(m.Swap), nonzero(m.Reservation)
 		m.KernelTCP = nonzero(m.KernelTCP)
+		if m.Limit != nil && *m.Limit == -1 && m.Swap == nil {
+			m.Swap = m.Limit
+		}
 		m.Kernel = nil //nolint:staticcheck // ignored, as the specification allows: kernels do not have it any more
 		out.Memory = &m
 	}

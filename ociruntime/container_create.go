@@ -149,7 +149,7 @@ func (t *creation) limits(ctx context.Context) error {
 	if err := t.checkGroup(host, path); err != nil {
 		return err
 	}
-	t.group, err = host.Create(ctx, path, &resources, cgroup.Options{Rootless: t.r.Rootless, Warn: t.r.Warn})
+	t.group, err = host.Create(ctx, path, &resources, cgroup.Options{Rootless: t.r.Rootless, Warn: t.r.Warn, Hybrid: true})
 	if err != nil {
 		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
 	}

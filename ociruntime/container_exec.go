@@ -234,7 +234,7 @@ func subgroups(procs, wanted []string) ([]string, error) {
 			}
 			dir := filepath.Join(filepath.Dir(f), sub)
 			if _, err := os.Stat(dir); err != nil {
-				return nil, fmt.Errorf("enter cgroup %s: %w", sub, err)
+				return nil, fmt.Errorf("error adding pid to cgroup %s: open %s: %w", sub, filepath.Join(dir, "cgroup.procs"), unix.ENOENT)
 			}
 			procs[i] = filepath.Join(dir, filepath.Base(f))
 			found++
