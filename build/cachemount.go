@@ -73,6 +73,10 @@ func (m *mounts) claimCache(ctx context.Context, st *stage, x *instructions.Moun
 		default:
 			l, err = state.AcquireShared(ctx, filepath.Join(dir, "lock"))
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			i-- // it was pruned just now
+			continue
+		}
 		if err != nil {
 			return "", fmt.Errorf("lock cache %s: %w", id, err)
 		}

@@ -172,7 +172,7 @@ func (s *session) printRemovedImages(r image.Removed) {
 }
 
 func (s *session) imagePrune() *command.Command {
-	var all, force, external bool
+	var all, force, external, caches bool
 	var filters []string
 	return &command.Command{
 		Usage: "[options]",
@@ -183,6 +183,7 @@ func (s *session) imagePrune() *command.Command {
 		Flags: func(f *command.Flags) {
 			f.BoolVarP(&all, "all", "a", false, "Remove all images not in use by containers, not just dangling ones")
 			f.BoolVar(&external, "external", false, "Remove images even when they are used by external containers; there are none")
+			f.BoolVar(&caches, "build-cache", false, "Remove also what builds kept: results of steps, and the directories of RUN --mount=type=cache")
 			f.StringArrayVar(&filters, "filter", nil, "Provide filter values (e.g. 'label=<key>=<value>')")
 			f.BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
 			f.Words("filter", "label=", "label!=", "until=")
@@ -204,6 +205,11 @@ func (s *session) imagePrune() *command.Command {
 			e, err := s.open(ctx)
 			if err != nil {
 				return err
+			}
+			if caches {
+				if _, err := e.PruneBuild(ctx, engine.PruneBuildOptions{Steps: true, Caches: true}); err != nil {
+					return err
+				}
 			}
 			r, err := e.PruneImages(ctx, all, engine.ImageListOptions{Filters: fs, ParseTime: pastTime})
 			s.printPruned(r)

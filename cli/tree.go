@@ -12,7 +12,7 @@ func (s *session) tree() *command.Tree {
 	return &command.Tree{
 		Program: s.program,
 		Long:    "Run containers, pods and images without a daemon",
-		Nodes:   slices.Concat(s.containerNodes(), s.objectNodes(), s.imageNodes(), fullNodes, s.ociNodes(), s.innerNodes()),
+		Nodes:   slices.Concat(s.containerNodes(), s.objectNodes(), s.imageNodes(), s.builderNodes(), fullNodes, s.ociNodes(), s.innerNodes()),
 		Globals: s.globals.Declare,
 		Handoff: s.handoff,
 		Stdout:  s.stdout,
