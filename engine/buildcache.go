@@ -48,7 +48,7 @@ func (e *Engine) BuildCaches(context.Context) ([]BuildCache, error) {
 		if id, err := state.ReadFile(filepath.Join(c.Dir, "id")); err == nil {
 			c.ID = string(id)
 		}
-		c.Size = treeSize(filepath.Join(c.Dir, "data"))
+		c.Size = int64(treeSize(filepath.Join(c.Dir, "data")))
 		if l, ok, err := state.TryAcquire(filepath.Join(c.Dir, "lock")); err == nil && ok {
 			l.Release()
 		} else {
@@ -57,20 +57,6 @@ func (e *Engine) BuildCaches(context.Context) ([]BuildCache, error) {
 		all = append(all, c)
 	}
 	return all, nil
-}
-
-// treeSize adds up the bytes of files; what vanishes meanwhile is left out.
-func treeSize(dir string) int64 {
-	var size int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			if info, err := d.Info(); err == nil {
-				size += info.Size()
-			}
-		}
-		return nil
-	})
-	return size
 }
 
 // PruneBuildOptions choose what of the build cache goes.
