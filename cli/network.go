@@ -64,8 +64,18 @@ func (s *session) inspectNetwork(ctx context.Context, e *engine.Engine, name str
 	if err != nil {
 		return nil, err
 	}
-	return m.Inspect(ctx, name)
+	n, err := m.Inspect(ctx, name)
+	return networkView{n}, err
 }
+
+// networkView is a network as templates see it: by podman's names as well.
+type networkView struct{ network.Network }
+
+func (n networkView) DNSEnabled() bool                { return n.DNS }
+func (n networkView) IPv6Enabled() bool               { return n.IPv6 }
+func (n networkView) NetworkInterface() string        { return n.Interface }
+func (n networkView) IPAMOptions() map[string]string  { return n.IPAM }
+func (n networkView) NetworkDNSServers() []netip.Addr { return n.DNSServers }
 
 // networkCreateFlags are the flags of network create.
 type networkCreateFlags struct {
@@ -208,13 +218,16 @@ func (s *session) networkInspect() *command.Command {
 			if err != nil {
 				return err
 			}
-			return s.inspectAll(args, inspectFlags{format: text}, func(name string) (any, error) { return m.Inspect(ctx, name) })
+			return s.inspectAll(args, inspectFlags{format: text}, func(name string) (any, error) {
+				n, err := m.Inspect(ctx, name)
+				return networkView{n}, err
+			})
 		},
 	}
 }
 
 // networkRow is what a template of network ls sees.
-type networkRow struct{ network.Network }
+type networkRow struct{ networkView }
 
 func (r networkRow) ID() string      { return format.ShortID(r.Network.ID) }
 func (r networkRow) Created() string { return format.Ago(time.Now(), r.Network.Created) }
@@ -291,7 +304,7 @@ func filterNetworks(list []network.Network, words []string) ([]network.Network, 
 func (s *session) showNetworks(list []network.Network, text string, quiet, noTrunc, noHeading bool) error {
 	rows := make([]networkRow, len(list))
 	for i := range list {
-		rows[i] = networkRow{list[i]}
+		rows[i] = networkRow{networkView{list[i]}}
 	}
 	switch {
 	case quiet:

@@ -255,6 +255,9 @@ func (s *session) podRemove() *command.Command {
 				}
 				return id, err
 			})
+			if code == 0 {
+				return err
+			}
 			return command.WithCode(code, err)
 		},
 	}

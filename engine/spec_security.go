@@ -98,6 +98,10 @@ func sameCap(a, b string) bool {
 // capabilities: inheritable stays empty always (CVE-2022-24769). A user who is
 // not root gets only what was added by name, and keeps it by the ambient set.
 func (b *specBuilder) capabilities() error {
+	if b.r.bare() {
+		b.s.Process.Capabilities, b.s.Process.NoNewPrivileges = &specs.LinuxCapabilities{}, true // it only waits
+		return nil
+	}
 	bounding, err := capabilitySet(b.o, b.f.Defaults.Capabilities, b.f.bounding())
 	if err != nil {
 		return err

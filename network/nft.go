@@ -412,6 +412,14 @@ func dnat(family, address, port uint32) expr {
 
 func masquerade() expr { return expr{"masq", func(*message) {}} }
 
+// reject drops a packet and says so to its sender, who need not wait for nothing.
+func reject() expr {
+	return expr{"reject", func(m *message) {
+		m.attrBE32(unix.NFTA_REJECT_TYPE, unix.NFT_REJECT_ICMPX_UNREACH)
+		m.attr(unix.NFTA_REJECT_ICMP_CODE, []byte{unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
+	}}
+}
+
 // verdict ends the rule: NF_ACCEPT, NF_DROP, or NFT_JUMP to a chain.
 func verdict(code int32, chain string) expr {
 	return expr{"immediate", func(m *message) {

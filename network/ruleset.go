@@ -104,7 +104,7 @@ func markHairpin() []expr {
 
 func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 
-func tableRules() []rule {
+func tableRules(refuse expr) []rule {
 	v4 := []expr{loadMeta(unix.NFT_META_NFPROTO, reg0), equal(reg0, unix.NFPROTO_IPV4)}
 	v6 := []expr{loadMeta(unix.NFT_META_NFPROTO, reg0), equal(reg0, unix.NFPROTO_IPV6)}
 	toLocal := []expr{loadAddressType(reg0), equal(reg0, native32(unix.RTN_LOCAL)...)}
@@ -138,9 +138,9 @@ func tableRules() []rule {
 		rule{"forward", join(in, lookup(setInternal, nameIn, false), drop)},
 		rule{"forward", join(out, lookup(setInternal, nameOut, false), drop)},
 		rule{"forward", join(published, accept)},
-		rule{"forward", join(in, lookup(setStrict, nameIn, false), out, lookup(setBridges, nameOut, false), drop)},
-		rule{"forward", join(out, lookup(setStrict, nameOut, false), drop)},
-		rule{"forward", join(in, lookup(setIsolated, nameIn, false), out, lookup(setIsolated, nameOut, false), drop)},
+		rule{"forward", join(in, lookup(setStrict, nameIn, false), out, lookup(setBridges, nameOut, false), refuse)},
+		rule{"forward", join(out, lookup(setStrict, nameOut, false), refuse)},
+		rule{"forward", join(in, lookup(setIsolated, nameIn, false), out, lookup(setIsolated, nameOut, false), refuse)},
 		// From outside, only published ports are reached.
 		rule{"forward", join(out, lookup(setBridges, nameOut, false), in, lookup(setBridges, nameIn, true), drop)},
 	)
@@ -179,9 +179,10 @@ func join(parts ...any) []expr {
 }
 
 // lay adds the tables to the transaction, in the place of whatever there is
-// under their name. It is slow (the kernel waits for readers of what it
+// under their name; refuse is what happens between networks that are kept
+// apart. It is slow (the kernel waits for readers of what it
 // removes) and needed once a boot, or after somebody flushed the rules.
-func (f *filter) lay() {
+func (f *filter) lay(refuse expr) {
 	for _, family := range []byte{unix.NFPROTO_INET, unix.NFPROTO_BRIDGE} {
 		f.addTable(family, tableName) // so that the deletion finds one
 		f.deleteTable(family, tableName)
@@ -193,7 +194,7 @@ func (f *filter) lay() {
 	for _, c := range tableChains() {
 		f.addChain(unix.NFPROTO_INET, tableName, c)
 	}
-	for _, r := range tableRules() {
+	for _, r := range tableRules(refuse) {
 		f.addRule(unix.NFPROTO_INET, tableName, r.chain, r.exprs...)
 	}
 	// A container must not tell its neighbours, or the host, about routers.
@@ -212,7 +213,7 @@ func (f *filter) lay() {
 // laid reports whether the table is there and whole: with all its sets and
 // chains, and its rules not flushed. It costs one round trip.
 func (f *filter) laid() (bool, error) {
-	rules := tableRules()
+	rules := tableRules(reject())
 	requests := []getRequest{{
 		kind: unix.NFT_MSG_GETTABLE, family: unix.NFPROTO_INET, want: unix.NFTA_TABLE_USE,
 		fill: func(m *message) { m.attrString(unix.NFTA_TABLE_NAME, tableName) },

@@ -376,9 +376,10 @@ func (s *setup) connect() error {
 			if err := s.configure(r, p); err != nil {
 				return err
 			}
-		}
-		if err := r.flush(); err != nil {
-			return err
+			// The next one's question must not come between this batch's numbers.
+			if err := r.flush(); err != nil {
+				return err
+			}
 		}
 		s.settle()
 		return nil

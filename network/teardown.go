@@ -128,21 +128,28 @@ func (m *Manager) Reload(ctx context.Context) error {
 // restore lays the tables and adds what the records say. The exclusive lock is
 // held.
 func (m *Manager) restore(h *host) error {
-	h.filter.lay()
 	networks, err := m.List()
 	if err != nil {
 		return err
 	}
-	for i := range networks {
-		n := &networks[i]
-		if n.Driver != DriverBridge {
-			continue
+	lay := func(refuse expr) error {
+		h.filter.lay(refuse)
+		for i := range networks {
+			n := &networks[i]
+			if n.Driver != DriverBridge {
+				continue
+			}
+			if _, err := h.routes.link(n.Interface); err == nil {
+				h.filter.addBridge(n)
+			}
 		}
-		if _, err := h.routes.link(n.Interface); err == nil {
-			h.filter.addBridge(n)
-		}
+		return h.filter.commit()
 	}
-	if err := h.filter.commit(); err != nil {
+	err = lay(reject())
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) { // a kernel without it
+		err = lay(verdict(dropPacket, ""))
+	}
+	if err != nil {
 		return err
 	}
 	records, err := m.records()
