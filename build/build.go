@@ -76,8 +76,8 @@ type building struct {
 	trees   []*tree                 // to close; guarded by mu
 	steps   int
 	cached  int
-	errs    []error
-	group   *errgroup.Group
+	exports []image.Step      // for caches of others; guarded by mu
+	caches  map[string]string // cache mounts that were used: id → directory; guarded by mu
 }
 
 // Build builds o and stores the image under its names.
@@ -104,13 +104,15 @@ func (b *Builder) Build(ctx context.Context, o Options) (Result, error) {
 	for _, a := range bg.graph.UnusedArgs() {
 		bg.Show(Event{Kind: Warning, Text: fmt.Sprintf("one or more build args were not consumed: [%s]", a)})
 	}
-	res.Image, err = bg.finish(ctx, target)
-	return res, err
+	if res.Image, err = bg.finish(ctx, target); err != nil {
+		return res, err
+	}
+	return res, bg.sendCaches(ctx)
 }
 
 // begin makes the places that a build needs, and takes away what dead ones left.
 func (b *Builder) begin(_ context.Context, o Options) (*building, error) {
-	bg := &building{Builder: b, o: o, futures: map[*containerfile.Stage]*future{}, images: map[string]*imageFuture{}, named: map[string]*tree{}, self: oci.HostPlatform()}
+	bg := &building{Builder: b, o: o, futures: map[*containerfile.Stage]*future{}, images: map[string]*imageFuture{}, named: map[string]*tree{}, caches: map[string]string{}, self: oci.HostPlatform()}
 	if bg.o.Platform.OS == "" && bg.o.Platform.Architecture == "" {
 		bg.o.Platform = bg.self
 	}
@@ -196,7 +198,6 @@ func (b *building) stages(ctx context.Context, f *containerfile.File) (*stage, e
 		g.Order = slices.Clone(g.Stages[:g.Target.Index+1])
 	}
 	group, gctx := errgroup.WithContext(ctx)
-	b.group = group
 	for i, s := range g.Order {
 		b.futures[s] = &future{done: make(chan struct{}), number: i + 1}
 	}

@@ -33,14 +33,19 @@ func (st *stage) find(ctx context.Context, k string) (image.Step, bool) {
 		return image.Step{}, false
 	}
 	step, ok := st.b.Images.FindStep(ctx, k)
+	if !ok {
+		step, ok = st.fetch(ctx, k)
+	}
 	if !ok || o.HasTTL && time.Since(step.Created) > o.CacheTTL {
 		return image.Step{}, false
 	}
+	st.export(step)
 	return step, true
 }
 
 // remember keeps a step's result.
 func (st *stage) remember(step image.Step) error {
+	st.export(step)
 	if err := st.b.Images.SaveStep(step); err != nil {
 		return fmt.Errorf("keep the step: %w", err)
 	}

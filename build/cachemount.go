@@ -83,6 +83,7 @@ func (m *mounts) claimCache(ctx context.Context, st *stage, x *instructions.Moun
 		m.releases = append(m.releases, l.Release)
 		now := time.Now()
 		_ = os.Chtimes(dir, now, now) // when it was used last, for prune
+		st.b.usedCache(id, dir)
 		return dir, m.fillCache(ctx, st, x, dir, id)
 	}
 }
@@ -98,6 +99,9 @@ func (m *mounts) fillCache(ctx context.Context, st *stage, x *instructions.Mount
 	}
 	draft, err := os.MkdirTemp(dir, "new-")
 	if err != nil {
+		return err
+	}
+	if err := st.b.fetchMount(ctx, id, draft); err != nil {
 		return err
 	}
 	if x.From != "" {
@@ -144,4 +148,11 @@ func (st *stage) seed(ctx context.Context, x *instructions.Mount, dir string) er
 	}
 	defer root.Close()
 	return pipeTar(p.writeTo, func(r reader) error { return layer.Apply(ctx, root, r, layer.ApplyOptions{}) })
+}
+
+// usedCache notes a cache mount for the caches of others.
+func (b *building) usedCache(id, dir string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.caches[id] = dir
 }

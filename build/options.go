@@ -59,6 +59,9 @@ type Options struct {
 	Names        []oci.Reference
 	KeepBaseNote bool // annotations that name the base
 
+	// CacheFrom are asked for steps that are not here; CacheTo are given all.
+	CacheFrom, CacheTo []Cache
+
 	// Export is given the file system of the target; with NoImage no image is made.
 	Export  func(ctx context.Context, root *os.File) error
 	NoImage bool

@@ -51,6 +51,9 @@ func (s *session) builder(ctx context.Context, r registryFlags, show func(build.
 		return nil, nil, err
 	}
 	b := &build.Builder{Runner: e, Dir: filepath.Join(place.Root, "build"), RunDir: place.RunRoot, Show: show, Version: engine.Version()}
+	if b.Blobs, err = e.Blobs(); err != nil {
+		return nil, nil, err
+	}
 	if b.Images, err = e.Images(); err != nil {
 		return nil, nil, err
 	}
@@ -132,6 +135,12 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	defer show.close()
 	bd, t, err := s.builder(ctx, b.registry, show.event)
 	if err != nil {
+		return err
+	}
+	if o.CacheFrom, err = s.caches(ctx, "cache-from", b.cacheFrom, b.registry); err != nil {
+		return err
+	}
+	if o.CacheTo, err = s.caches(ctx, "cache-to", b.cacheTo, b.registry); err != nil {
 		return err
 	}
 	out, err := b.outputs(&o, s.stdout)
