@@ -16,6 +16,7 @@ type pushFlags struct {
 	compression, format string
 	level               *int
 	force               *bool
+	sign                transfer.SignOptions
 }
 
 func (p *pushFlags) declare(f *command.Flags) {
@@ -24,11 +25,14 @@ func (p *pushFlags) declare(f *command.Flags) {
 	command.Optional(f, &p.force, "force-compression", "", "bool", "Compress anew layers that are compressed in another way", parseBool)
 	f.Lookup("force-compression").NoOptDefVal = "true"
 	f.StringVarP(&p.format, "format", "f", "", "Manifest type (oci, v2s2) to use in the destination (default is the image's own)")
+	f.StringVar(&p.sign.By, "sign-by", "", "Sign the image using a GPG key with the specified FINGERPRINT")
+	f.StringVar(&p.sign.Key, "sign-by-sigstore-private-key", "", "Sign the image using a sigstore private key at PATH")
+	f.StringVar(&p.sign.Passphrase, "sign-passphrase-file", "", "Read a passphrase for signing an image from PATH")
 	f.Bool("remove-signatures", false, "Discard any pre-existing signatures in the image (none are stored)")
 }
 
 func (p *pushFlags) options() (transfer.PushOptions, error) {
-	o := transfer.PushOptions{Format: p.format}
+	o := transfer.PushOptions{Format: p.format, Sign: p.sign}
 	switch p.compression {
 	case "gzip":
 		o.Compression = image.Gzip

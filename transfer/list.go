@@ -380,7 +380,11 @@ func (t *Transfer) pushList(ctx context.Context, list image.Image, dest string, 
 		return Pushed{}, err
 	}
 	t.notify(Event{Kind: Manifest, Text: "list"})
-	if err := repo.PutManifest(ctx, ref.Tag, mediaType, data); err != nil {
+	err = repo.PutManifest(ctx, ref.Tag, mediaType, data)
+	if err == nil {
+		err = t.sign(ctx, repo, ref, oci.FromBytes(data), o.Sign)
+	}
+	if err != nil {
 		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
 	}
 	return Pushed{ref, oci.FromBytes(data), int64(len(data))}, nil

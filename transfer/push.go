@@ -28,6 +28,8 @@ type PushOptions struct {
 	Force bool
 	// Compress compresses the layers of a dir: destination.
 	Compress bool
+	// Sign signs what was pushed.
+	Sign SignOptions
 }
 
 // A Pushed says what is in the registry now.
@@ -58,6 +60,9 @@ func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (
 		return t.pushList(ctx, img, dest, PushListOptions{PushOptions: o})
 	}
 	transport, rest := splitTransport(dest)
+	if transport != "docker" && !o.Sign.none() {
+		return Pushed{}, fmt.Errorf("push to %s: only what is in a registry can be signed", dest)
+	}
 	if transport != "docker" {
 		d, err := t.pushArchive(ctx, transport, rest, img, o)
 		return Pushed{Digest: d}, err
@@ -142,6 +147,9 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 	}
 	p.t.notify(Event{Kind: Manifest})
 	if err := p.repo.PutManifest(ctx, tag, mediaType, data); err != nil {
+		return "", 0, err
+	}
+	if err := p.t.sign(ctx, p.repo, p.ref, oci.FromBytes(data), p.o.Sign); err != nil {
 		return "", 0, err
 	}
 	return oci.FromBytes(data), int64(len(data)), nil

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
@@ -122,6 +123,30 @@ func (q *Requirement) keys() ([][]byte, error) {
 		all = append(all, data)
 	}
 	return all, nil
+}
+
+// KeyNames are the addresses in the OpenPGP keys of the requirement, as far as
+// they can be read.
+func (q *Requirement) KeyNames() []string {
+	if q.Type != SignedBy {
+		return nil
+	}
+	keys, err := q.keys()
+	if err != nil {
+		return nil
+	}
+	ring, err := keyRing(keys)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range ring {
+		for _, id := range e.Identities {
+			names = append(names, firstOf(id.UserId.Email, id.UserId.Name, id.Name))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func keyRing(keys [][]byte) (openpgp.EntityList, error) {
