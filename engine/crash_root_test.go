@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -142,35 +141,4 @@ func TestKilledMonitorIsNoticed(t *testing.T) {
 	if err := h.e.Start(t.Context(), id); err != nil {
 		t.Fatalf("start after its monitor was killed: %v", err)
 	}
-}
-
-// 200 containers, 16 at a time, leave nothing behind.
-func TestManyAtOnceLeaveNothing(t *testing.T) {
-	h := newHarness(t)
-	n := 200
-	if testing.Short() {
-		n = 32
-	}
-	work := make(chan int)
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			for i := range work {
-				o := h.options("sh", "-c", "exit 7")
-				o.AutoRemove = true
-				if i%4 == 0 {
-					o.NetworkMode = "bridge"
-				}
-				code, _, errs, err := h.run(o)
-				if err != nil || code != 7 {
-					t.Errorf("container %d: exit code %d, error %v %s", i, code, err, errs)
-				}
-			}
-		})
-	}
-	for i := range n {
-		work <- i
-	}
-	close(work)
-	wg.Wait()
 }

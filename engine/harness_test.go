@@ -108,7 +108,7 @@ func testDo(e *Engine, verb, name string) error {
 
 var monitorDir string
 
-// libexec builds the monitor once.
+// libexec builds the helpers once.
 func libexec(t testing.TB) string {
 	t.Helper()
 	if monitorDir != "" {
@@ -118,11 +118,11 @@ func libexec(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, "hull-monitor"), "hull/cmd/hull-monitor")
+	c := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir, "hull/cmd/hull-monitor", "hull/cmd/hull-net")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		os.RemoveAll(dir)
-		t.Fatalf("build monitor: %v\n%s", err, out)
+		t.Fatalf("build the helpers: %v\n%s", err, out)
 	}
 	monitorDir = dir
 	return dir
