@@ -153,3 +153,25 @@ func TestCgroupsInUserNamespace(t *testing.T) {
 		}
 	}
 }
+
+// A configuration may have no process until start, which then is an error that changes nothing.
+func TestCreateWithoutProcess(t *testing.T) {
+	ctx := context.Background()
+	r, b := bundle(t, func(s *oci.Spec) { s.Process = nil })
+	if _, err := r.Run(ctx, "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}}); err == nil {
+		t.Error("Run without a process: no error")
+	}
+	c, err := r.Create(ctx, "c", CreateOptions{Bundle: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(ctx, "c"); err == nil || c.Status() != "created" {
+		t.Errorf("Start = %v, container is %s, want created", err, c.Status())
+	}
+	if code, err := r.Exec(ctx, "c", ExecOptions{Process: &oci.Process{Args: []string{"true"}, Cwd: "/", Env: []string{"PATH=/bin"}}}); code != 0 || err != nil {
+		t.Errorf("Exec = %d, %v", code, err)
+	}
+	if err := r.Delete(ctx, "c", true); err != nil {
+		t.Error(err)
+	}
+}

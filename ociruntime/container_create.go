@@ -185,7 +185,8 @@ func (t *creation) compile(context.Context) error {
 			return err
 		}
 	}
-	o := CompileOptions{Facts: facts, NoPivot: t.o.NoPivot, NoNewKeyring: t.o.NoNewKeyring, Wait: true, WaitHooks: hasEarlyHooks(spec.Hooks)}
+	// Without a program there is a container that cannot be started.
+	o := CompileOptions{Infra: spec.Process == nil, Facts: facts, NoPivot: t.o.NoPivot, NoNewKeyring: t.o.NoNewKeyring, Wait: true, WaitHooks: hasEarlyHooks(spec.Hooks)}
 	fifo := filepath.Join(t.c.dir, startPipe)
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		return fmt.Errorf("make start pipe: %w", err)

@@ -28,6 +28,9 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	default:
 		return fmt.Errorf("cannot start a container in the %s state", c.Status())
 	}
+	if c.Spec.Process == nil {
+		return errors.New("cannot start a container whose config.json has no process")
+	}
 	return r.start(ctx, c)
 }
 
@@ -93,6 +96,9 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (code int, e
 	if !o.Detach {
 		// What the program leaves behind in its own namespace is ours when that has none for it.
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	if spec, err := LoadBundle(o.Bundle); err == nil && spec.Process == nil {
+		return 0, errors.New("cannot run a container whose config.json has no process")
 	}
 	c, proc, err := r.create(ctx, id, o.CreateOptions)
 	if err != nil {

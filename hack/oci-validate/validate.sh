@@ -3,10 +3,11 @@
 # one in /tmp), with the suites' sources from the Go module proxy:
 #
 #   validate.sh tools   opencontainers/runtime-tools' validation programs
-#   validate.sh bats    runc's tests/integration (needs bats, jq, gawk and busybox-static)
+#   validate.sh bats    runc's tests/integration (needs bats, jq, gawk and busybox-static; with
+#                       gcc and libseccomp-dev the tests of seccomp agents run as well)
 #
-# RUNTIME is the program to test, default bin/hull-runtime. Run it as root. What fails is listed
-# with the file that says why.
+# RUNTIME is the program to test, default bin/hull-runtime. Run it as root. What fails or is
+# skipped is listed; docs/conformance.md says why.
 set -eu
 WORK=${WORK:-$(mktemp -d /tmp/oci-validate.XXXXXX)}
 # Not what a link leads to: the program asks under which name it was called.
@@ -46,22 +47,36 @@ tools() {
 		n=$(basename "$t")
 		code=0
 		RUNTIME=$RUNTIME timeout 60 "$t" >"out/$n.txt" 2>"out/$n.err" || code=$?
-		if [ $code -ne 0 ] || grep -q '^not ok' "out/$n.txt"; then
-			fail=$((fail + 1))
-			echo "FAIL $n ($src/out/$n.txt)"
-		elif grep -q '^ok' "out/$n.txt" && grep '^ok' "out/$n.txt" | grep -vqi skip; then
-			pass=$((pass + 1))
-		else
-			skip=$((skip + 1))
-		fi
+		case $(verdict "out/$n.txt" $code) in
+		pass) pass=$((pass + 1)) ;;
+		skip) skip=$((skip + 1)); echo "SKIP $n" ;;
+		*) fail=$((fail + 1)); echo "FAIL $n ($src/out/$n.txt)" ;;
+		esac
 	done
 	echo "runtime-tools: $pass programs pass, $fail fail, $skip skip"
+}
+
+# verdict judges a program by what it printed and its exit code. Some assert nothing when all
+# is well: they tell of a failure by an "error" in a diagnosis, or by their exit code.
+verdict() { # OUTPUT CODE
+	if [ "$2" -ne 0 ] || grep -aq '^not ok' "$1"; then
+		echo fail
+	elif grep -a '^ok' "$1" | grep -avqi skip; then
+		echo pass
+	elif grep -aq '^ok' "$1"; then
+		echo skip
+	elif grep -aq '^ *"error": "[^"]' "$1"; then
+		echo fail
+	else
+		echo pass
+	fi
 }
 
 # root makes the file system that the tests unpack, of busybox.
 root() {
 	r=$WORK/root
-	mkdir -p "$r/bin" "$r/usr/bin" "$r/proc" "$r/sys" "$r/dev" "$r/etc" "$r/tmp" "$r/root" "$r/home" "$r/var" "$r/run"
+	# As in the image that the tests were written for, there is no /proc and no /sys.
+	mkdir -p "$r/bin" "$r/usr/bin" "$r/dev" "$r/etc" "$r/tmp" "$r/root" "$r/home" "$r/var" "$r/run"
 	cp /bin/busybox "$r/bin/"
 	for a in $(/bin/busybox --list); do
 		[ "$a" = busybox ] || ln -sf /bin/busybox "$r/bin/$a"
@@ -72,24 +87,43 @@ root() {
 	tar -C "$r" -cJf "$1" .
 }
 
+# debian makes the second one, of a few programs of this machine and their libraries.
+debian() {
+	d=$WORK/debian
+	mkdir -p "$d/etc" "$d/lib" "$d/usr/lib" "$d/tmp" "$d/dev" "$d/var/cache/ldconfig"
+	for f in /bin/sh /bin/grep /sbin/ldconfig; do
+		[ -x "$f" ] || return 1
+		cp -L --parents "$f" "$d"
+		ldd "$f" 2>/dev/null | grep -o '/[^ ]*' | while read -r l; do cp -L --parents "$l" "$d"; done
+	done
+	tar -C "$d" -cJf "$1" .
+}
+
 integration() {
 	src=$WORK/runc
 	fetch "$RUNC" "$src"
 	cd "$src"
-	for c in recvtty seccompagent sd-helper; do
+	for c in recvtty sd-helper; do
 		[ -x "contrib/cmd/$c/$c" ] || go build -mod=mod -o "contrib/cmd/$c/$c" "./contrib/cmd/$c"
 	done
-	chmod +x tests/integration/*.sh
+	# Without libseccomp the agent is a program that says so, and its tests fail.
+	agent=contrib/cmd/seccompagent
+	[ -x $agent/seccompagent ] || CGO_ENABLED=1 go build -mod=mod -tags seccomp -o $agent/seccompagent ./$agent ||
+		go build -mod=mod -o $agent/seccompagent ./$agent
+	chmod +x tests/integration/*.sh $agent/*.sh
 	data=tests/integration/testdata
 	arch=$(go env GOARCH)
 	[ -f "$data/busybox-$arch.tar.xz" ] || root "$data/busybox-$arch.tar.xz"
-	[ -f "$data/debian-$arch.tar.xz" ] || cp "$data/busybox-$arch.tar.xz" "$data/debian-$arch.tar.xz"
+	[ -f "$data/debian-$arch.tar.xz" ] || debian "$data/debian-$arch.tar.xz" || cp "$data/busybox-$arch.tar.xz" "$data/debian-$arch.tar.xz"
+	rm -rf "$WORK/out"
 	mkdir -p "$WORK/out"
 	cd tests/integration
 	for f in *.bats; do
 		RUNC=$RUNTIME timeout 300 bats --tap "$f" >"$WORK/out/$f.txt" 2>&1 || true
 	done
-	cat "$WORK"/out/*.txt | grep -a '^not ok' || true
+	for f in *.bats; do
+		sed -n "s/^not ok \([0-9]*\) \(.*\)/FAIL ${f%.bats} \1: \2/p; s/^ok \([0-9]*\) \(.*\) # skip \(.*\)/SKIP ${f%.bats} \1: \2 (\3)/p" "$WORK/out/$f.txt"
+	done
 	all=$(cat "$WORK"/out/*.txt | grep -ac '^ok')
 	skip=$(cat "$WORK"/out/*.txt | grep -a '^ok' | grep -c '# skip' || true)
 	fail=$(cat "$WORK"/out/*.txt | grep -ac '^not ok' || true)
@@ -99,6 +133,11 @@ integration() {
 [ -x "$RUNTIME" ] || { echo "no such program: $RUNTIME" >&2; exit 1; }
 case ${1:-} in
 tools) tools ;;
-bats) command bats --version >/dev/null && integration ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+bats)
+	for p in bats jq gawk xz; do
+		command -v $p >/dev/null || { echo "validate.sh bats needs $p" >&2; exit 1; }
+	done
+	integration
+	;;
+*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
