@@ -78,7 +78,7 @@ func (b *buildFlags) declareInput(f *command.Flags) {
 	f.StringVar(&o.From, "from", "", "Image to use in the place of the first FROM's")
 	f.StringVar(&o.IgnoreFile, "ignorefile", "", "Path of the ignore file to use instead of .containerignore")
 	f.StringArrayVar(&o.CPPFlags, "cpp-flag", nil, "Flag for the C preprocessor, which reads a Containerfile that ends in .in")
-	f.StringSliceVar(&b.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for, instead of this machine's")
+	f.StringSliceVar(&b.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for, instead of this machine's; several make a manifest list")
 	f.StringVar(&b.arch, "arch", "", "Architecture to build for")
 	f.StringVar(&b.os, "os", "", "Operating system to build for")
 	f.StringVar(&b.variant, "variant", "", "Architecture variant to build for")
@@ -95,6 +95,7 @@ func (b *buildFlags) declareInput(f *command.Flags) {
 func (b *buildFlags) declareImage(f *command.Flags) {
 	o := &b.o
 	f.StringArrayVarP(&b.tags, "tag", "t", nil, "Name, and optionally a tag, of the image")
+	f.StringVar(&b.manifest, "manifest", "", "Manifest list to which the image is added; it is made if it is not there")
 	f.StringVar(&b.format, "format", "", "Format of the manifest: oci or docker (default oci; environment BUILDAH_FORMAT)")
 	f.StringArrayVar(&o.Labels, "label", nil, "Label of the image: NAME=VALUE")
 	f.StringArrayVar(&o.Annotations, "annotation", nil, "Annotation of the image: NAME=VALUE")
@@ -398,20 +399,13 @@ func (b *buildFlags) setPlatform(o *build.Options) error {
 	if len(b.platforms) > 0 && (b.arch != "" || b.os != "" || b.variant != "") {
 		return errors.New("--platform option can not be specified with --arch, --os or --variant")
 	}
-	if len(b.platforms) > 1 {
-		return errors.New("--platform: build for one platform at a time")
-	}
 	host := oci.HostPlatform()
-	if len(b.platforms) == 1 {
-		p, err := parsePlatform(b.platforms[0])
-		if err != nil {
-			return err
+	if len(b.platforms) > 0 {
+		all, err := b.platformList(*o)
+		if err == nil {
+			o.Platform = all[0]
 		}
-		if p.Architecture == "" {
-			p.Architecture = host.Architecture
-		}
-		o.Platform = p
-		return nil
+		return err
 	}
 	if b.arch != "" || b.os != "" || b.variant != "" {
 		o.Platform = oci.Platform{OS: firstSet(b.os, host.OS), Architecture: firstSet(b.arch, host.Architecture), Variant: b.variant}

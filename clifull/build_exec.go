@@ -147,7 +147,7 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if err != nil {
 		return err
 	}
-	res, err := bd.Build(ctx, o)
+	res, err := s.buildAll(ctx, bd, b, o)
 	if err != nil {
 		show.failed(err)
 		return buildError(err)
