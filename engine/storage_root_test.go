@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hull/image"
+)
+
+// STO-07: what a container writes to the files that the engine made for it
+// counts against its memory, and /dev/shm has a size.
+func TestSTO07EngineFilesAreLimited(t *testing.T) {
+	h := newHarness(t)
+	run := filepath.Join(h.dir, "run")
+	if err := errors.Join(os.MkdirAll(run, 0o700), unix.Mount("tmpfs", run, "tmpfs", 0, "size=1g")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(run, unix.MNT_DETACH) })
+	const limit = 64 << 20
+	for _, file := range []string{"/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/dev/shm/file"} {
+		o := h.options("sh", "-c", "dd if=/dev/zero of="+file+" bs=1M count=200; stat -c %s "+file)
+		o.Resources.Memory, o.Resources.MemorySwap, o.AutoRemove = limit, limit, true
+		_, out, errs, err := h.run(o)
+		n, nerr := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+		if err := errors.Join(err, nerr); err != nil || n > limit {
+			t.Errorf("%s: %d bytes, %v\n%s", file, n, err, errs)
+		}
+	}
+	if out := h.output(h.options("sh", "-c", "dd if=/dev/zero of=/dev/shm/file bs=1M count=200; stat -c %s /dev/shm/file")); out != "65536000\n" {
+		t.Errorf("/dev/shm took %q bytes, want 65536000", out)
+	}
+}
+
+// What removes images and what uses them go on at once, each as a process of
+// its own would: a container that could be made can be run, and in the end
+// nothing is left.
+func TestRemovalRacesUse(t *testing.T) {
+	h := newHarness(t)
+	h.importRootfs("fx0:1")
+	end := time.Now().Add(2 * time.Second)
+	if os.Getenv("HULL_RACES") == "full" {
+		end = time.Now().Add(time.Minute)
+	}
+	var wg sync.WaitGroup
+	var ran, removed atomic.Int64
+	for g := range 3 {
+		name := fmt.Sprintf("fx%d:1", g%2)
+		wg.Go(func() {
+			own := *h
+			own.e = h.open()
+			for i := 0; time.Now().Before(end); i++ {
+				if ok, err := own.imageExists(name); err != nil {
+					t.Error(err)
+				} else if !ok {
+					own.importRootfs(name, fmt.Sprintf("LABEL i=%d", i%3))
+				}
+				code, out, errs, err := own.run(CreateOptions{Image: name, NetworkMode: "none", Command: []string{"echo", "here"}, AutoRemove: i%2 == 0})
+				switch {
+				case errors.Is(err, image.ErrNotFound), errors.Is(err, ErrNotFound):
+				case err != nil || code != 0 || out != "here\n":
+					t.Errorf("run: %d, %q, %q, %v", code, out, errs, err)
+				default:
+					ran.Add(1)
+				}
+			}
+		})
+	}
+	for g := range 2 {
+		wg.Go(func() {
+			e := h.open()
+			for i := 0; time.Now().Before(end); i++ {
+				time.Sleep(20 * time.Millisecond) // some are used before they go
+				var err error
+				if (i+g)%2 == 0 {
+					_, err = e.PruneImages(h.Context(), true, ImageListOptions{})
+				} else {
+					_, err = e.RemoveImage(h.Context(), fmt.Sprintf("fx%d:1", i%2), ImageRemoveOptions{Force: i%8 == 7})
+				}
+				var inUse *image.InUseError
+				if err == nil {
+					removed.Add(1)
+				} else if !errors.As(err, &inUse) && !errors.Is(err, image.ErrNotFound) && !errors.Is(err, ErrNotFound) {
+					t.Errorf("remove: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d containers ran, %d removals", ran.Load(), removed.Load())
+	if ran.Load() == 0 || removed.Load() == 0 {
+		t.Error("nothing raced")
+	}
+	ids, err := h.e.containerIDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if _, err := h.e.Remove(h.Context(), id, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := h.e.PruneImages(h.Context(), true, ImageListOptions{}); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range []string{"snapshots/l", "snapshots/a", "snapshots/t", "sha256", "unsynced", "partial"} {
+		if left, _ := os.ReadDir(filepath.Join(h.dir, "root", dir)); len(left) > 0 {
+			t.Errorf("left in %s: %v", dir, left)
+		}
+	}
+}
+
+func (h *harness) imageExists(name string) (bool, error) {
+	store, err := h.e.Images()
+	if err != nil {
+		return false, err
+	}
+	return store.Exists(h.Context(), name)
+}
