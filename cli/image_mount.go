@@ -8,6 +8,7 @@ import (
 	"hull/command"
 	"hull/engine"
 	"hull/format"
+	"hull/front"
 )
 
 func (s *session) imageMount() *command.Command {
@@ -66,7 +67,7 @@ func (s *session) mountImages(ctx context.Context, e *engine.Engine, names []str
 		return err
 	})
 	if len(names) == 1 && len(done) == 1 && !asJSON {
-		fmt.Fprintln(s.stdout, done[0].Path)
+		fmt.Fprintln(s.stdout, front.Outside(done[0].Path))
 		return nil
 	}
 	return errors.Join(s.showMounts(done, asJSON), err)
@@ -83,7 +84,7 @@ func (s *session) showMounts(list []engine.ImageMount, asJSON bool) error {
 		out := []entry{}
 		for _, m := range list {
 			names := refTexts(m.Image.Names)
-			out = append(out, entry{m.Image.ID.Hex(), names, names, m.Path})
+			out = append(out, entry{m.Image.ID.Hex(), names, names, front.Outside(m.Path)})
 		}
 		return format.JSON(s.stdout, out, " ")
 	}
@@ -93,7 +94,7 @@ func (s *session) showMounts(list []engine.ImageMount, asJSON bool) error {
 		if len(m.Image.Names) > 0 {
 			name = m.Image.Names[0].String()
 		}
-		rows = append(rows, []string{name, m.Path})
+		rows = append(rows, []string{name, front.Outside(m.Path)})
 	}
 	return format.Table(s.stdout, nil, rows)
 }

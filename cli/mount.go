@@ -9,6 +9,7 @@ import (
 	"hull/command"
 	"hull/engine"
 	"hull/format"
+	"hull/front"
 )
 
 // mountNodes are the commands that show a container's files to the host, and
@@ -105,7 +106,7 @@ func (s *session) mount() *command.Command {
 				return err
 			})
 			if len(names) == 1 && len(done) == 1 && text == "" && !x.all {
-				fmt.Fprintln(s.stdout, done[0].Path)
+				fmt.Fprintln(s.stdout, front.Outside(done[0].Path))
 				return err
 			}
 			return errors.Join(s.showContainerMounts(done, text != "", noTrunc), err)
@@ -117,12 +118,12 @@ func (s *session) showContainerMounts(list []engine.ContainerMount, asJSON, noTr
 	rows := []mountRow{}
 	lines := make([][]string, 0, len(list))
 	for _, m := range list {
-		rows = append(rows, mountRow{m.ID, []string{m.Name}, m.Path})
+		rows = append(rows, mountRow{m.ID, []string{m.Name}, front.Outside(m.Path)})
 		id := m.ID
 		if !noTrunc {
 			id = format.ShortID(id)
 		}
-		lines = append(lines, []string{id, m.Path})
+		lines = append(lines, []string{id, front.Outside(m.Path)})
 	}
 	if asJSON {
 		return format.JSON(s.stdout, rows, " ")

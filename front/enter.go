@@ -27,6 +27,23 @@ func enter(ctx context.Context) error {
 	return userns.Enter(ctx, run, self, os.Args, os.Environ())
 }
 
+// Outside is a path of the user's namespace as it can be used from outside of
+// it: mounts are there only. It is good as long as that namespace is.
+func Outside(path string) string {
+	if !InUserNamespace() {
+		return path
+	}
+	run, err := RunRoot()
+	if err != nil {
+		return path
+	}
+	h, err := userns.FindHolder(run)
+	if err != nil {
+		return path // the caller is in a namespace of his own, and sees it
+	}
+	return fmt.Sprintf("/proc/%d/root%s", h.Pid, path)
+}
+
 // NetNS is the path of the network namespace that holds the user's bridges;
 // "" is the caller's own, as for root.
 func NetNS() string {
