@@ -176,8 +176,8 @@ func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, 
 	if strings.HasPrefix(repo, "github.com/") {
 		repo = "https://" + repo
 	}
-	if strings.HasPrefix(ref, "-") || strings.HasPrefix(repo, "-") {
-		return nil, fmt.Errorf("fetch %s: a name that begins with - is none", redact(from))
+	if strings.HasPrefix(repo, "-") || !validRef(ref) {
+		return nil, fmt.Errorf("fetch %s: %q is no name of a branch, tag or commit", redact(from), ref)
 	}
 	dir, err := b.temp("git")
 	if err != nil {
@@ -211,6 +211,19 @@ func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, 
 	return t, nil
 }
 
+// validRef accepts what git-check-ref-format does, and less (BLD-02).
+func validRef(ref string) bool {
+	if strings.HasPrefix(ref, "-") || strings.HasPrefix(ref, "/") || strings.Contains(ref, "..") || strings.Contains(ref, "@{") || len(ref) > 255 {
+		return false
+	}
+	for _, c := range ref {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`~^:?*[\$();|&<>'"`+"`", c) {
+			return false
+		}
+	}
+	return true
+}
+
 // fetchGit gets one commit, without its past where the server allows that.
 func fetchGit(ctx context.Context, dir, repo, ref string) error {
 	if _, err := git(ctx, dir, "init", "--quiet"); err != nil {
@@ -235,18 +248,27 @@ func fetchGit(ctx context.Context, dir, repo, ref string) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".gitmodules")); err == nil {
-		_, err = git(ctx, dir, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-		return err
+		return submodules(ctx, dir)
 	}
 	return nil
 }
 
+// submodules fetches them, by ways that lead to another machine only: a
+// repository must not name files of this one (BLD-03).
+func submodules(ctx context.Context, dir string) error {
+	_, err := git(ctx, dir, "-c", "protocol.file.allow=never", "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+	return err
+}
+
+// git runs it. Helpers that a URL can name ("ext::…") are never run.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
 	program, err := exec.LookPath("git")
 	if err != nil {
 		return "", &hintError{err, "install git"}
 	}
-	c := exec.CommandContext(ctx, program, append([]string{"-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main"}, args...)...)
+	c := exec.CommandContext(ctx, program, append([]string{"-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main",
+		"-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "protocol.http.allow=always", "-c", "protocol.ssh.allow=always",
+		"-c", "protocol.git.allow=always", "-c", "protocol.file.allow=user", "-c", "core.symlinks=true", "-c", "core.hooksPath=/dev/null"}, args...)...)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
 	var out, errs bytes.Buffer

@@ -73,10 +73,11 @@ type Options struct {
 
 	// Create is what containers of RUN are made with.
 	Create engine.CreateOptions
-	// Insecure allows RUN --security=insecure.
-	Insecure bool
-	Secrets  map[string]Secret
-	SSH      map[string]string // ID → socket or key files, comma-separated
+	// What RUN may ask for: --security=insecure, --network=host, --device.
+	Insecure, HostNetwork, AllDevices bool
+
+	Secrets map[string]Secret
+	SSH     map[string]string // ID → socket or key files, comma-separated
 	// Chroot runs without namespaces of network and cgroup (--isolation=chroot).
 	Chroot bool
 	Stdio  io.Reader // standard input of RUN (--stdin)

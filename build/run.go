@@ -136,26 +136,43 @@ func (r *running) environment() {
 // options are those of the instruction over those of the command line.
 func (r *running) options() error {
 	o := &r.create
-	switch m := instructions.GetNetwork(r.c); m {
-	case instructions.NetworkNone, instructions.NetworkHost:
-		o.NetworkMode, o.Networks = m, nil
-	}
 	if r.st.b.o.Chroot {
 		o.NetworkMode, o.Networks, o.Cgroups = "host", nil, "disabled"
 	}
-	switch s := instructions.GetSecurity(r.c); s {
-	case instructions.SecurityInsecure:
-		if !r.st.b.o.Insecure {
-			return &hintError{errors.New("RUN --security=insecure is not allowed"), "allow it with --allow security.insecure"}
-		}
-		o.Privileged = true
+	if err := r.policy(); err != nil {
+		return err
 	}
+	if m := instructions.GetNetwork(r.c); m == instructions.NetworkNone || m == instructions.NetworkHost {
+		o.NetworkMode, o.Networks = m, nil
+	}
+	o.Privileged = o.Privileged || instructions.GetSecurity(r.c) == instructions.SecurityInsecure
 	for _, d := range instructions.GetDevices(r.c) {
 		o.Devices = append(slices.Clone(o.Devices), engine.Device{Host: d.Name, Container: d.Name, Access: "rwm"})
 	}
 	if r.st.b.o.Volumes {
 		for v := range r.st.config.Config.Volumes {
 			o.Mounts = append(slices.Clone(o.Mounts), engine.Mount{Type: "volume", Destination: path.Clean("/" + v), Anonymous: true})
+		}
+	}
+	return nil
+}
+
+// policy is the one place that says what an instruction may ask for beyond a
+// plain container: the text of a Containerfile is not the caller's (BLD-13).
+func (r *running) policy() error {
+	b := &r.st.b.o
+	for _, x := range []struct {
+		wants   bool
+		allowed bool
+		what    string
+		word    string
+	}{
+		{instructions.GetSecurity(r.c) == instructions.SecurityInsecure, b.Insecure, "--security=insecure", "security.insecure"},
+		{instructions.GetNetwork(r.c) == instructions.NetworkHost, b.HostNetwork || r.create.NetworkMode == "host", "--network=host", "network.host"},
+		{len(instructions.GetDevices(r.c)) > 0, b.AllDevices, "--device", "device"},
+	} {
+		if x.wants && !x.allowed {
+			return &hintError{fmt.Errorf("RUN %s is not allowed", x.what), "allow it with --allow " + x.word}
 		}
 	}
 	return nil

@@ -84,7 +84,7 @@ func (b *buildFlags) declareInput(f *command.Flags) {
 	f.StringVar(&b.variant, "variant", "", "Architecture variant to build for")
 	f.StringArrayVar(&b.secrets, "secret", nil, "Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE")
 	f.StringArrayVar(&b.ssh, "ssh", nil, "SSH agent for RUN --mount=type=ssh: ID[=SOCKET|KEY[,KEY...]], default is the caller's agent")
-	f.StringSliceVar(&b.allow, "allow", nil, "Privilege that RUN may ask for: security.insecure, network.host")
+	f.StringSliceVar(&b.allow, "allow", nil, "Privilege that RUN may ask for: security.insecure, network.host, device")
 	f.BoolVar(&b.check, "check", false, "Check the Containerfile by its rules, and build nothing")
 	f.Choice(&b.call, "call", "", "build", "What to do", "build", "check", "targets")
 	command.Optional(f, &b.skipUnused, "skip-unused-stages", "", "bool", "Do not build stages that the target does not need (default true)", parseBool)
@@ -197,8 +197,11 @@ func (b *buildFlags) options(args []string) (build.Options, error) {
 		case "security.insecure":
 			o.Insecure = true
 		case "network.host":
+			o.HostNetwork = true
+		case "device":
+			o.AllDevices = true
 		default:
-			return o, fmt.Errorf("--allow %s: there are security.insecure and network.host", a)
+			return o, fmt.Errorf("--allow %s: there are security.insecure, network.host and device", a)
 		}
 	}
 	return o, nil

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -80,6 +81,7 @@ func Parse(data []byte, o ParseOptions) (*File, error) {
 		}
 		f.Warnings = append(f.Warnings, Warning{Rule: "NoEmptyContinuation", Description: "Empty continuation lines will become errors in a future release", URL: w.URL, Text: w.Short, Line: line})
 	}
+	dropRelabel(result.AST)
 	if f.Stages, f.Global, err = instructions.Parse(result.AST, f.lint); err != nil {
 		return nil, f.wrap(err)
 	}
@@ -87,6 +89,22 @@ func Parse(data []byte, o ParseOptions) (*File, error) {
 		return nil, fmt.Errorf("read %s: it has no FROM: there is no stage to build", f.Name)
 	}
 	return f, nil
+}
+
+// dropRelabel takes the words of podman's RUN --mount away that say how files
+// are labelled: there is nothing to label in a build's mounts.
+func dropRelabel(ast *parser.Node) {
+	for _, n := range ast.Children {
+		for i, flag := range n.Flags {
+			if !strings.EqualFold(n.Value, "run") || !strings.HasPrefix(flag, "--mount=") {
+				continue
+			}
+			words := strings.Split(flag, ",")
+			n.Flags[i] = strings.Join(slices.DeleteFunc(words, func(w string) bool {
+				return w == "z" || w == "Z" || w == "relabel=shared" || w == "relabel=private"
+			}), ",")
+		}
+	}
 }
 
 func (f *File) empty() bool {
