@@ -9,6 +9,8 @@ import (
 
 	"hull/oci"
 	"hull/ociruntime"
+	"hull/plan"
+	"hull/seccomp"
 )
 
 // Explain prints what Run would do, step by step and call by call, and does
@@ -37,29 +39,12 @@ func (e *Engine) Explain(ctx context.Context, o CreateOptions, w io.Writer) erro
 	if err := quiet.settleNames(ctx, r); err != nil {
 		return err
 	}
-	x.step("Extract its layers, put a writable one above")
-	switch {
-	case o.Rootfs != "" && !o.RootfsOverlay:
-		x.line("none: writes go to the directory itself")
-	case o.Rootfs != "":
-		x.line("an overlay above %s", r.Options.Rootfs)
-	default:
-		x.line("layers are unpacked once, under their chain ID %s; a new upper directory bears the container's ID", firstOf(string(r.Chain), "(empty)"))
-	}
 	return quiet.explainRest(ctx, r, x)
 }
 
 // explainRest prints the steps that need the image.
 func (e *Engine) explainRest(ctx context.Context, r *record, x *explanation) error {
-	o := &r.Options
-	x.step("Mount points")
-	x.line("the root is attached to %s, in the container's mount namespace only", e.mountTarget())
-	r.Mounts = o.Mounts
-	for _, m := range r.Mounts {
-		x.line("%s %s on %s %s", m.Type, m.Source, m.Destination, strings.Join(m.Options, ","))
-	}
-	x.step("Metadata")
-	x.line("%s/record.json, state.json; hosts, hostname and resolv.conf of its own", r.dir)
+	r.Mounts = r.Options.Mounts
 	f, err := e.dryFacts(r)
 	if err != nil {
 		return err
@@ -74,6 +59,10 @@ func (e *Engine) explainRest(ctx context.Context, r *record, x *explanation) err
 	if err != nil {
 		return err
 	}
+	if err := e.compileDry(r, spec, program, x); err != nil {
+		return err
+	}
+	e.explainRoot(r, x)
 	x.step("Isolation")
 	var names []string
 	for _, n := range spec.Linux.Namespaces {
@@ -82,26 +71,13 @@ func (e *Engine) explainRest(ctx context.Context, r *record, x *explanation) err
 	x.line("namespaces: %s", strings.Join(names, " "))
 	x.line("network: %s", firstOf(r.networkMode(e), "bridge"))
 	x.line("%d masked paths, %d read-only ones", len(spec.Linux.MaskedPaths), len(spec.Linux.ReadonlyPaths))
+	x.calls(ociruntime.StepIsolation)
 	x.step("Limits")
 	x.line("cgroup %s: %s", firstOf(f.Cgroup, "(none)"), limitsText(spec))
-	x.step("System calls")
-	facts, err := ociruntime.LookUp(spec)
-	if err != nil {
-		return err
-	}
-	co := ociruntime.CompileOptions{Facts: facts, Seccomp: program, Init: r.ownInit(e)}
-	if o.Rootfs == "" {
-		co.RootfsTarget = e.mountTarget()
-		co.Rootfs = []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=LAYERS", "upperdir=UPPER", "workdir=WORK"}}}
-	}
-	p, warnings, err := ociruntime.Compile(spec, co)
-	if err != nil {
-		return err
-	}
-	for _, text := range warnings {
-		x.line("warning: %s", text)
-	}
-	x.raw(p.String())
+	x.calls(ociruntime.StepLimits)
+	x.step("The system call that starts it")
+	x.line("the last of %d calls, whose numbers say in which order they are made", x.plan.Len())
+	x.calls(ociruntime.StepProgram)
 	x.step("Security")
 	x.line("capabilities: %s", strings.Join(spec.Process.Capabilities.Bounding, " "))
 	if program != nil {
@@ -110,7 +86,51 @@ func (e *Engine) explainRest(ctx context.Context, r *record, x *explanation) err
 		x.line("seccomp: none")
 	}
 	x.line("apparmor: %s; selinux: %s", firstOf(spec.Process.ApparmorProfile, "none"), firstOf(spec.Process.SelinuxLabel, "none"))
+	x.calls(ociruntime.StepSecurity)
 	return x.err
+}
+
+// explainRoot prints the steps that make the root file system.
+func (e *Engine) explainRoot(r *record, x *explanation) {
+	o := &r.Options
+	x.step("Extract its layers, put a writable one above")
+	switch {
+	case o.Rootfs != "" && !o.RootfsOverlay:
+		x.line("none: writes go to the directory itself")
+	case o.Rootfs != "":
+		x.line("an overlay above %s", r.Options.Rootfs)
+	default:
+		x.line("layers are unpacked once, under their chain ID %s; a new upper directory bears the container's ID", firstOf(string(r.Chain), "(empty)"))
+	}
+	x.calls(ociruntime.StepRoot)
+	x.step("Mount points")
+	x.line("the root is attached to %s, in the container's mount namespace only", e.mountTarget())
+	for _, m := range r.Mounts {
+		x.line("%s %s on %s %s", m.Type, m.Source, m.Destination, strings.Join(m.Options, ","))
+	}
+	x.calls(ociruntime.StepMounts)
+	x.step("Metadata")
+	x.line("%s/record.json, state.json; hosts, hostname and resolv.conf of its own", r.dir)
+	x.calls(ociruntime.StepMetadata)
+}
+
+// compileDry compiles the plan of a root that is not there yet.
+func (e *Engine) compileDry(r *record, spec *oci.Spec, program *seccomp.Program, x *explanation) error {
+	facts, err := ociruntime.LookUp(spec)
+	if err != nil {
+		return err
+	}
+	co := ociruntime.CompileOptions{Facts: facts, Seccomp: program, Init: r.ownInit(e)}
+	if r.Options.Rootfs == "" {
+		co.RootfsTarget = e.mountTarget()
+		co.Rootfs = []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=LAYERS", "upperdir=UPPER", "workdir=WORK"}}}
+	}
+	p, warnings, err := ociruntime.Compile(spec, co)
+	for _, text := range warnings {
+		x.line("warning: %s", text)
+	}
+	x.plan = p
+	return err
 }
 
 func limitsText(s *oci.Spec) string {
@@ -130,9 +150,17 @@ func limitsText(s *oci.Spec) string {
 
 // An explanation keeps the first error of its writer.
 type explanation struct {
-	w   io.Writer
-	n   int
-	err error
+	w    io.Writer
+	n    int
+	plan *plan.Plan
+	err  error
+}
+
+// calls prints the calls of a step, phase by phase with its reason.
+func (x *explanation) calls(step ociruntime.Step) {
+	if x.err == nil {
+		x.err = ociruntime.Explain(x.w, x.plan, step)
+	}
 }
 
 func (x *explanation) step(title string) {

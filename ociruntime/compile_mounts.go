@@ -26,7 +26,7 @@ func (c *compiler) mounts() error {
 			return err
 		}
 	}
-	if cwd := path.Clean("/" + c.process.Cwd); cwd != "/" {
+	if cwd := path.Clean("/" + c.process.Cwd); cwd != "/" && !c.o.KeepCwd {
 		c.b.Subject("make the working directory " + cwd)
 		c.b.Close(c.target(cwd, Directory, inRoot))
 	}

@@ -54,6 +54,8 @@ type CompileOptions struct {
 	Preserve []*os.File
 	// Executable is the program's file, when it is not found by process.args[0].
 	Executable string
+	// KeepCwd makes no working directory that is not there.
+	KeepCwd bool
 	// NoNewKeyring leaves the session keyring as it is.
 	NoNewKeyring bool
 	// NoPivot uses chroot where the root cannot be pivoted (an initial ramfs).
