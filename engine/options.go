@@ -180,6 +180,8 @@ type NetworkAttach struct {
 	IPs       []string `json:",omitempty"`
 	MAC       string   `json:",omitempty"`
 	Interface string   `json:",omitempty"`
+	// HostInterface is the name of the other end of a bridge's interface.
+	HostInterface string `json:",omitempty"`
 }
 
 // Resources are limits as the user says them; zero (nil) leaves one unset.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,6 +166,9 @@ func ParseNetwork(specs []string) (mode string, attach []NetworkAttach, err erro
 			if (name == "container" || name == "ns") && opts == "" {
 				return "", nil, fmt.Errorf("parse network %q: %s: needs a value", spec, name)
 			}
+			if (name == "none" || name == "host" || name == "private") && opts != "" {
+				return "", nil, fmt.Errorf("parse network %q: mode %s takes no options", spec, name)
+			}
 			return spec, nil, nil
 		}
 		if name == "" {
@@ -175,18 +179,8 @@ func ParseNetwork(specs []string) (mode string, attach []NetworkAttach, err erro
 			a.Name = ""
 		}
 		for _, o := range splitOptions(opts) {
-			k, v, _ := strings.Cut(o, "=")
-			switch k {
-			case "ip", "ip6":
-				a.IPs = append(a.IPs, v)
-			case "mac":
-				a.MAC = v
-			case "alias":
-				a.Aliases = append(a.Aliases, v)
-			case "interface_name", "interface":
-				a.Interface = v
-			default:
-				return "", nil, fmt.Errorf("parse network %q: option %q is not known", spec, k)
+			if err := a.set(o); err != nil {
+				return "", nil, fmt.Errorf("parse network %q: %w", spec, err)
 			}
 		}
 		attach = append(attach, a)
@@ -195,6 +189,34 @@ func ParseNetwork(specs []string) (mode string, attach []NetworkAttach, err erro
 		mode = "bridge"
 	}
 	return mode, attach, nil
+}
+
+// set takes one KEY=VALUE after a network's name.
+func (a *NetworkAttach) set(option string) error {
+	k, v, _ := strings.Cut(option, "=")
+	if v == "" {
+		return fmt.Errorf("option %q needs a value", k)
+	}
+	switch k {
+	case "ip", "ip6":
+		if ip, err := netip.ParseAddr(v); err != nil || k == "ip6" && !ip.Is6() {
+			return fmt.Errorf("%s=%s is no such address", k, v)
+		}
+		a.IPs = append(a.IPs, v)
+	case "mac":
+		a.MAC = v
+	case "alias":
+		a.Aliases = append(a.Aliases, v)
+	case "interface_name", "interface":
+		a.Interface = v
+	case "host_interface_name":
+		a.HostInterface = v
+	case "mode":
+		return errors.New("option mode belongs to network create")
+	default:
+		return fmt.Errorf("option %q is not alias, ip, ip6, mac, interface_name or host_interface_name", k)
+	}
+	return nil
 }
 
 // ParseSecret parses the value of --secret: NAME[,type=mount|env][,target=…]

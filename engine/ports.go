@@ -22,7 +22,7 @@ func (r *record) attachments() ([]network.Attach, error) {
 	}
 	var out []network.Attach
 	for i, n := range said {
-		a := network.Attach{Name: firstOf(n.Name, network.DefaultName), Aliases: slices.Clone(n.Aliases), Interface: n.Interface}
+		a := network.Attach{Name: firstOf(n.Name, network.DefaultName), Aliases: slices.Clone(n.Aliases), Interface: n.Interface, HostInterface: n.HostInterface}
 		ips, mac := slices.Clone(n.IPs), n.MAC
 		if i == 0 {
 			for _, ip := range []string{o.IP, o.IP6} {

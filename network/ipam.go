@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hull/state"
 )
 
@@ -277,3 +279,35 @@ func macFor(a netip.Addr) [6]byte {
 }
 
 func short(id string) string { return id[:min(12, len(id))] }
+
+// leases are those of a network. With a host, the leases of dead containers
+// can be told and taken over.
+func (m *Manager) leases(dir, network string, h *host) *leases {
+	l := &leases{dir: filepath.Join(dir, "leases", network)}
+	if h == nil {
+		return l
+	}
+	l.dead = func(held lease) bool {
+		// A young lease may belong to a start whose device is not made yet.
+		if time.Since(held.taken) < 10*time.Second {
+			return false
+		}
+		if held.device != "-" {
+			_, err := h.routes.link(held.device)
+			return errors.Is(err, unix.ENODEV)
+		}
+		_, err := m.readRecord(held.container)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	l.bury = func(container string) error {
+		r, err := m.readRecord(container)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return m.unpublish(h, r)
+	}
+	return l
+}

@@ -2,7 +2,6 @@ package network
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -118,102 +117,4 @@ func parsePortNumber(s string) (uint16, error) {
 		return 0, fmt.Errorf("%q is not a number from 1 to 65535", s)
 	}
 	return uint16(n), nil
-}
-
-// Modes of --network that are no named networks.
-const (
-	ModeNetworks  = "bridge"    // Attach says which
-	ModeNone      = "none"      // a namespace with lo only
-	ModeHost      = "host"      // the host's namespace
-	ModePrivate   = "private"   // the default network, rootless a stack of its own
-	ModeContainer = "container" // another container's; Target is its name
-	ModeNamespace = "ns"        // Target is a path
-	ModePasta     = "pasta"     // pasta's options in Options
-	ModeSlirp     = "slirp4netns"
-	ModePod       = "pod" // the pod's infra container's
-)
-
-// A Flag is one parsed --network.
-type Flag struct {
-	Mode    string
-	Target  string
-	Options []string // of pasta and slirp4netns
-	Attach  Attach   // with ModeNetworks
-}
-
-// ParseNetworkFlag reads one value of --network: a mode, or
-// NAME[:alias=…,ip=…,ip6=…,mac=…,interface_name=…,host_interface_name=…].
-func ParseNetworkFlag(s string) (Flag, error) {
-	name, rest, hasRest := strings.Cut(s, ":")
-	f := Flag{Mode: name}
-	switch name {
-	case ModeNone, ModeHost, ModePrivate, ModePod:
-		if hasRest {
-			return f, fmt.Errorf("network %q: mode %s takes no options", s, name)
-		}
-		return f, nil
-	case ModeContainer, ModeNamespace:
-		if rest == "" {
-			return f, fmt.Errorf("network %q: %s: needs a name or path after the colon", s, name)
-		}
-		f.Target = rest
-		return f, nil
-	case ModePasta, ModeSlirp:
-		if rest != "" {
-			f.Options = strings.Split(rest, ",")
-		}
-		return f, nil
-	}
-	f.Mode = ModeNetworks
-	f.Attach.Name = canonical(name)
-	if !hasRest {
-		return f, validName(f.Attach.Name)
-	}
-	if err := validName(f.Attach.Name); err != nil {
-		return f, err
-	}
-	for _, option := range strings.Split(rest, ",") {
-		if option == "" {
-			continue
-		}
-		if err := f.Attach.set(option); err != nil {
-			return f, fmt.Errorf("network %q: %w", s, err)
-		}
-	}
-	return f, nil
-}
-
-func (a *Attach) set(option string) error {
-	key, value, _ := strings.Cut(option, "=")
-	if value == "" {
-		return fmt.Errorf("option %q needs a value", key)
-	}
-	switch key {
-	case "alias":
-		a.Aliases = append(a.Aliases, value)
-	case "ip", "ip6":
-		ip, err := netip.ParseAddr(value)
-		if err != nil || key == "ip6" && !ip.Is6() {
-			return fmt.Errorf("%s=%s is no such address", key, value)
-		}
-		a.StaticIPs = append(a.StaticIPs, ip.Unmap())
-	case "mac":
-		mac, err := net.ParseMAC(value)
-		if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-			return fmt.Errorf("mac=%s is no hardware address of one device", value)
-		}
-		a.StaticMAC = mac
-	case "interface_name":
-		a.Interface = value
-		return validInterface(value)
-	case "host_interface_name":
-		a.HostInterface = value
-		return validInterface(value)
-	case "mode":
-		// The macvlan and ipvlan mode of the network's record decides.
-		return fmt.Errorf("option mode belongs to network create")
-	default:
-		return fmt.Errorf("option %q is not alias, ip, ip6, mac, interface_name or host_interface_name", key)
-	}
-	return nil
 }

@@ -79,27 +79,3 @@ func FuzzParsePorts(f *testing.F) {
 		}
 	})
 }
-
-func TestParseNetworkFlag(t *testing.T) {
-	for s, want := range map[string]string{
-		"bridge":                      "bridge hull",
-		"podman:ip=10.88.0.9":         "bridge hull",
-		"front:alias=a,alias=b":       "bridge front",
-		"none":                        "none ",
-		"host":                        "host ",
-		"container:x":                 "container ",
-		"ns:/proc/1/ns/net":           "ns ",
-		"none:x":                      "!",
-		"container:":                  "!",
-		"front:ip=nonsense":           "!",
-		"front:mac=01:00:00:00:00:00": "!",
-		"front:interface_name=a/b":    "!",
-		"front:colour=red":            "!",
-		"../x":                        "!",
-	} {
-		f, err := ParseNetworkFlag(s)
-		if got := f.Mode + " " + f.Attach.Name; want == "!" && err == nil || want != "!" && (err != nil || got != want) {
-			t.Errorf("ParseNetworkFlag(%q) = %q, %v, want %q", s, got, err, want)
-		}
-	}
-}
