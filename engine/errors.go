@@ -19,11 +19,23 @@ const (
 	codeMissing = 127 // the program is not there
 )
 
+// A codedError is one with an exit code of its own.
+type codedError struct {
+	error
+	code int
+}
+
+func (e *codedError) Unwrap() error { return e.error }
+
 // ExitCode is the exit code for an error of a start or an exec.
 func ExitCode(err error) int {
 	var step *plan.StepError
 	if err == nil {
 		return 0
+	}
+	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
 	}
 	if !errors.As(err, &step) {
 		return codeEngine
@@ -41,13 +53,23 @@ func ExitCode(err error) int {
 // stepError gives a failed step the words of the program that was to run.
 func stepError(err error) error {
 	var step *plan.StepError
+	if errors.As(err, &step) && step.Call == "chdir" {
+		// As podman has it: only a program can be missing (127) in a run.
+		err = &codedError{err, codeCannot}
+	}
+	return explainStep("start container", err)
+}
+
+// explainStep says what was done when a step failed, and the step's hint.
+func explainStep(what string, err error) error {
+	var step *plan.StepError
 	if errors.As(err, &step) && strings.HasPrefix(step.Call, "execve") {
 		step.Text = withoutEnv(step.Text)
 	}
 	if step != nil && step.Hint != "" {
-		return &HintError{fmt.Errorf("start container: %w", err), step.Hint}
+		return &HintError{fmt.Errorf("%s: %w", what, err), step.Hint}
 	}
-	return fmt.Errorf("start container: %w", err)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // withoutEnv leaves the environment out of the text of an execve: secrets are

@@ -163,7 +163,7 @@ func (x *execution) lookUpUser(r *record) error {
 		return err
 	}
 	r.User, err = passwd.Lookup(x.o.User, nil, files)
-	return err
+	return unknownUser(err)
 }
 
 // run launches the program as a child and waits for it.
@@ -214,11 +214,7 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 }
 
 func (x *execution) launchError(err error) error {
-	var step *plan.StepError
-	if errors.As(err, &step) && step.Hint != "" {
-		return &HintError{fmt.Errorf("exec in container %s: %w", x.r.Name, err), step.Hint}
-	}
-	return fmt.Errorf("exec in container %s: %w", x.r.Name, err)
+	return explainStep("exec in container "+x.r.Name, err)
 }
 
 // waitChild returns a child's exit code, as the shell counts it.

@@ -394,6 +394,8 @@ func (t *starting) compile(ctx context.Context) error {
 		ChownStdio: !t.r.Options.Terminal && !strings.HasPrefix(t.r.Options.LogDriver, "passthrough"),
 		Wait:       t.o.wait, WaitHooks: ociruntime.HasEarlyHooks(t.spec.Hooks),
 	}
+	// An image's directory is made, the user's own word must be one that is there.
+	o.KeepCwd = t.r.Options.WorkingDir != "" && t.r.step == nil
 	if t.root != nil {
 		o.Rootfs, o.RootfsTarget = t.root, t.e.mountTarget()
 		if err := os.Mkdir(o.RootfsTarget, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

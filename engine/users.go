@@ -96,7 +96,15 @@ func (r *record) lookUpUser(root *os.File, spec string, groups []string) error {
 		return err
 	}
 	r.User, err = passwd.Lookup(spec, groups, files)
-	return err
+	return unknownUser(err)
+}
+
+// unknownUser is err with what cures it, when a name is not in the image.
+func unknownUser(err error) error {
+	if !errors.Is(err, passwd.ErrUnknown) {
+		return err
+	}
+	return hint(&codedError{err, codeCannot}, "name one of the image's users and groups (/etc/passwd, /etc/group), or give numbers: --user 1000:1000")
 }
 
 // userFiles reads the passwd and group files below root. What is no regular
