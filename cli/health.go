@@ -52,3 +52,12 @@ func (s *session) watchHealth() *command.Command {
 		},
 	}
 }
+
+// foreignStart is the program between a monitor and another OCI runtime.
+func (s *session) foreignStart() *command.Command {
+	return &command.Command{
+		Usage: "BUNDLE",
+		Args:  command.Exactly(1),
+		Run:   func(ctx context.Context, args []string) error { return engine.ForeignStart(ctx, args[0]) },
+	}
+}

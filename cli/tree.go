@@ -91,6 +91,7 @@ var fullNodes = []command.Node{
 func (s *session) innerNodes() []command.Node {
 	return []command.Node{
 		{Path: "internal-cleanup", Short: "Clean up after a container that has exited", Build: s.cleanup, Hidden: true},
+		{Path: "internal-runtime", Short: "Start a container by another OCI runtime", Build: s.foreignStart, Hidden: true},
 		{Path: "internal-health", Short: "Check a container's health for as long as it runs", Build: s.watchHealth, Hidden: true},
 		{Path: "healthcheck", Short: "Manage health checks on containers"},
 		{Path: "healthcheck run", Short: "Run the health check of a container", Build: s.healthcheck},

@@ -184,6 +184,9 @@ func (e *Engine) giveBack(ctx context.Context, r *record, s *runState) error {
 			errs = append(errs, err)
 		}
 	}
+	if err := e.foreignGone(ctx, r); err != nil {
+		errs = append(errs, err)
+	}
 	if err := e.removeGroup(r, s); err != nil {
 		errs = append(errs, err)
 	}

@@ -44,6 +44,10 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 	}
 	r := &record{Version: recordVersion, ID: newID(), Name: o.Name, Created: time.Now(), Options: o, starting: starting}
 	r.Options.Env = resolveEnv(o)
+	var err error
+	if r.Runtime, err = e.findRuntime(e.o.Runtime); err != nil {
+		return nil, nil, err
+	}
 	r.transient = o.AutoRemove || e.o.TransientStore
 	r.dir = e.containerDir(r.ID)
 	if r.transient {

@@ -124,6 +124,10 @@ type Options struct {
 	TransientStore bool
 	// NoEvents notes no events.
 	NoEvents bool
+	// Runtime is the name or path of the OCI runtime of containers that are
+	// created; "" is hull's own. Runtimes are paths of some by name.
+	Runtime  string
+	Runtimes map[string][]string
 	// Hooks are directories of OCI hooks, CDIDirs of device descriptions.
 	Hooks, CDIDirs []string
 }

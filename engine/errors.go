@@ -38,7 +38,7 @@ func ExitCode(err error) int {
 		return coded.code
 	}
 	if !errors.As(err, &step) {
-		return codeEngine
+		return foreignCode(err)
 	}
 	switch step.Call {
 	case "execve", "execveat", "chdir", "fchdir":

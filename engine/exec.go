@@ -36,10 +36,15 @@ func (e *Engine) Exec(ctx context.Context, name string, o ExecOptions) (RunResul
 	}
 	x := &execution{e: e, r: r, s: s, o: o, id: newID()}
 	defer x.close()
+	result := RunResult{ID: x.id}
+	if r.Runtime != "" {
+		e.event(ctx, "container", "exec", r, map[string]string{"execID": x.id})
+		result.Code, err = x.execForeign(ctx)
+		return result, err
+	}
 	if err := x.prepare(); err != nil {
 		return RunResult{}, err
 	}
-	result := RunResult{ID: x.id}
 	e.event(ctx, "container", "exec", r, map[string]string{"execID": x.id})
 	if o.Detach {
 		err := x.detach()

@@ -24,6 +24,12 @@ func TestMain(m *testing.M) {
 	if i := argument("internal-health"); i > 0 {
 		os.Exit(asCommand(func(e *Engine) error { return e.HealthLoop(context.Background(), os.Args[i+1]) }))
 	}
+	if i := argument("internal-runtime"); i > 0 {
+		if err := ForeignStart(context.Background(), os.Args[i+1]); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if i := argument("test-run"); i > 0 {
 		os.Exit(asCommand(func(e *Engine) error { return testRun(e, os.Args[i+1]) }))
 	}

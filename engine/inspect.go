@@ -191,7 +191,7 @@ func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*Containe
 	}
 	c := &ContainerInspect{
 		ID: r.ID, Created: r.Created, Path: args[0], Args: args[1:], Image: r.ImageID, ImageDigest: string(r.ImageDigest),
-		ImageName: r.ImageName, Rootfs: r.Options.Rootfs, StaticDir: r.dir, OCIRuntime: "hull", PidFile: r.Options.PidFile, ConmonPidFile: r.Options.ConmonPidFile,
+		ImageName: r.ImageName, Rootfs: r.Options.Rootfs, StaticDir: r.dir, OCIRuntime: runtimeName(r), PidFile: r.Options.PidFile, ConmonPidFile: r.Options.ConmonPidFile,
 		Name: r.Name, Pod: r.Pod, IsInfra: r.Infra, RestartCount: s.Restarts, ExecIDs: []string{}, Dependencies: orEmpty(r.Depends),
 		State: e.inspectState(r, s), Config: e.inspectConfig(r), HostConfig: e.inspectHost(r),
 	}

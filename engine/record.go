@@ -47,6 +47,8 @@ type record struct {
 	Pod      string `json:",omitempty"`
 	PodGroup string `json:",omitempty"`
 	Infra    bool   `json:",omitempty"`
+	// Runtime is the path of another OCI runtime than our own.
+	Runtime string `json:",omitempty"`
 	// Incomplete marks a container that is being created, or whose creator
 	// was killed.
 	Incomplete bool `json:",omitempty"`

@@ -334,7 +334,7 @@ func (e *Engine) joinShm(r *record, f *specFacts) error {
 
 // limits makes the cgroup.
 func (t *starting) limits(ctx context.Context) error {
-	if t.facts.Cgroup == "" {
+	if t.facts.Cgroup == "" || t.r.Runtime != "" {
 		return nil
 	}
 	if err := t.e.limitPod(ctx, t.r); err != nil {
@@ -385,6 +385,9 @@ func (e *Engine) cgroupPath(r *record) string {
 }
 
 func (t *starting) compile(ctx context.Context) error {
+	if t.r.Runtime != "" {
+		return t.compileForeign(ctx)
+	}
 	hostFacts, err := ociruntime.LookUp(t.spec)
 	if err != nil {
 		return err
@@ -489,7 +492,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 	}
 	session, err := spare.Start(so)
 	if err != nil {
-		return nil, startError(t.plan, err)
+		return nil, t.e.foreignReason(t.r, startError(t.plan, err))
 	}
 	return session, nil
 }
@@ -515,7 +518,7 @@ func (e *Engine) monitorConfig(r *record) (monitor.Config, error) {
 	cfg := monitor.Config{
 		ID: r.ID, RunDir: e.containerRun(r.ID), LogDriver: e.logDriver(r),
 		Terminal: o.Terminal, OpenStdin: o.Interactive, StdinOnce: true,
-		Cleanup: e.cleanupCommand(r.ID), Env: cleanupEnv(),
+		Cleanup: e.cleanupCommand(r.ID), Env: cleanupEnv(), Reaper: r.Runtime != "",
 	}
 	if !r.transient {
 		cfg.ExitDir = e.containerDir(r.ID)

@@ -151,10 +151,10 @@ func (e *Engine) endProcess(ctx context.Context, r *record, s *runState, sig sys
 	if !s.process().Alive() {
 		return nil
 	}
-	if s.Status == StatusInitialized || sig == unix.SIGKILL || timeout == 0 && sig == unix.SIGTERM || ignores(r, s.Pid, sig) {
+	if s.Status == StatusInitialized || sig == unix.SIGKILL || timeout == 0 && sig == unix.SIGTERM || r.Runtime == "" && ignores(r, s.Pid, sig) {
 		timeout = 0
 	} else {
-		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
+		if err := e.signal(ctx, r, s, sig); err != nil {
 			return err
 		}
 		ended, err := waitProcess(ctx, fd, timeout)
@@ -171,6 +171,19 @@ func (e *Engine) endProcess(ctx context.Context, r *record, s *runState, sig sys
 	ended, err := waitProcess(ctx, fd, 30*time.Second)
 	if err == nil && !ended {
 		err = errors.New("its process does not end after SIGKILL: it hangs in the kernel")
+	}
+	return err
+}
+
+// signal sends a signal to the container's first process, which another
+// runtime's sandbox may hide from us.
+func (e *Engine) signal(ctx context.Context, r *record, s *runState, sig syscall.Signal) error {
+	if r.Runtime != "" {
+		return e.foreign(ctx, r, "kill", r.ID, strconv.Itoa(int(sig)))
+	}
+	err := sendSignal(s.process(), sig)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
 	}
 	return err
 }
@@ -253,7 +266,7 @@ func (e *Engine) Kill(ctx context.Context, name, signal string) error {
 		if err := e.endProcess(ctx, r, s, sig, 0); err != nil {
 			return fmt.Errorf("kill container %s: %w", r.Name, err)
 		}
-	} else if err := sendSignal(s.process(), sig); err != nil {
+	} else if err := e.signal(ctx, r, s, sig); err != nil {
 		return fmt.Errorf("kill container %s: %w", r.Name, err)
 	}
 	e.event(ctx, "container", "kill", r, map[string]string{"signal": strconv.Itoa(int(sig))})
@@ -302,6 +315,21 @@ func (e *Engine) Pause(ctx context.Context, name string) error {
 	if s.Status != StatusRunning {
 		return fmt.Errorf("pause container %s: it is %s, not running: %w", r.Name, s.Status, ErrState)
 	}
+	if err := e.freeze(ctx, r, s); err != nil {
+		return err
+	}
+	s.Status = StatusPaused
+	if err := e.saveState(r, s); err != nil {
+		return err
+	}
+	e.event(ctx, "container", "pause", r, nil)
+	return nil
+}
+
+func (e *Engine) freeze(ctx context.Context, r *record, s *runState) error {
+	if r.Runtime != "" {
+		return e.foreign(ctx, r, "pause", r.ID)
+	}
 	g := e.group(s)
 	if g == nil {
 		return hint(fmt.Errorf("pause container %s: it has no cgroup", r.Name), "run it without --cgroups=disabled")
@@ -309,11 +337,6 @@ func (e *Engine) Pause(ctx context.Context, name string) error {
 	if err := g.Freeze(ctx); err != nil {
 		return fmt.Errorf("pause container %s: %w", r.Name, err)
 	}
-	s.Status = StatusPaused
-	if err := e.saveState(r, s); err != nil {
-		return err
-	}
-	e.event(ctx, "container", "pause", r, nil)
 	return nil
 }
 
@@ -335,6 +358,13 @@ func (e *Engine) Unpause(ctx context.Context, name string) error {
 }
 
 func (e *Engine) thaw(ctx context.Context, r *record, s *runState) error {
+	if r.Runtime != "" {
+		if err := e.foreign(ctx, r, "resume", r.ID); err != nil {
+			return err
+		}
+		s.Status = StatusRunning
+		return e.saveState(r, s)
+	}
 	g := e.group(s)
 	if g == nil {
 		return fmt.Errorf("unpause container %s: its cgroup is gone", r.Name)

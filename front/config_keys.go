@@ -53,7 +53,6 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"engine.cgroup_manager": text(func(c *Config) *string { return &c.CgroupManager }),
 	"engine.events_logger":  text(func(c *Config) *string { return &c.EventsLogger }),
 	"engine.hooks_dir":      list(func(c *Config) *[]string { return &c.HooksDirs }),
-	"engine.runtime":        text(func(c *Config) *string { return &c.Runtime }),
 	"engine.runtimes":       setRuntimes,
 	"engine.stop_timeout":   setStopTimeout,
 }

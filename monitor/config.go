@@ -64,6 +64,10 @@ type Config struct {
 	// where the host forbids it, nothing is changed.
 	OOMScoreAdj int
 
+	// Reaper makes the monitor the parent of what the plan's program leaves
+	// behind: it is another runtime, whose child the container is.
+	Reaper bool
+
 	// Timeout is after how many seconds the container is killed; 0 never.
 	Timeout int
 
@@ -122,7 +126,7 @@ func (c *Config) fields() []field {
 		{"terminal", &c.Terminal}, {"open-stdin", &c.OpenStdin}, {"stdin-once", &c.StdinOnce},
 		{"wait", &c.Wait}, {"attach-flags", &c.AttachFlags}, {"attached", &c.Attached},
 		{"plan-files", &c.PlanFiles}, {"names-dir", &c.NamesDir}, {"name-servers", &c.NameServers}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
-		{"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
+		{"reaper", &c.Reaper}, {"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
 	}
 }
 

@@ -97,6 +97,11 @@ func (s *server) start() (started bool, err error) {
 		unix.SetNonblock(attachFD, true)
 		s.clients = append(s.clients, &client{fd: attachFD, flags: s.cfg.AttachFlags})
 	}
+	if s.cfg.Reaper {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return false, &stepError{"become a reaper", err}
+		}
+	}
 	if err := s.launch(); err != nil {
 		return false, err
 	}

@@ -131,6 +131,10 @@ func (e *StepError) Unwrap() error { return e.Errno }
 // ErrReport is a report that no plan writes.
 var ErrReport = errors.New("malformed report")
 
+// ReportPid is the report of a process that was started, for a program that
+// stands in for a plan.
+func ReportPid(pid int) []byte { return binary.NativeEndian.AppendUint64(nil, uint64(pid)) }
+
 // DecodeReport reads what a plan wrote on its report pipe: pid is 0 when
 // the plan failed before its fork. err is a *StepError, ErrReport or nil.
 //
