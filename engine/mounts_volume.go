@@ -285,8 +285,12 @@ func shiftOwners(root *os.File, uids, gids []oci.LinuxIDMapping) error {
 	})
 }
 
-// removeAnonymous removes a volume that was made for the container alone.
+// removeAnonymous removes a volume that was made for the container alone; one
+// that was not made yet has no name.
 func (e *Engine) removeAnonymous(ctx context.Context, name, container string) error {
+	if name == "" {
+		return nil
+	}
 	root, err := os.Open(filepath.Join(e.o.Root, "volumes"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
