@@ -353,7 +353,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for to, pkg := range map[string]string{"hull": "hull", "libexec/hull/hull-monitor": "hull-monitor", "libexec/hull/hull-full": "hull-full"} {
+	for to, pkg := range map[string]string{"hull": "hull", "libexec/hull/hull-monitor": "hull-monitor", "libexec/hull/hull-full": "hull-full", "libexec/hull/hull-net": "hull-net"} {
 		c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, to), "hull/cmd/"+pkg)
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := c.CombinedOutput(); err != nil {
