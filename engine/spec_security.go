@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"hull/ociruntime"
 )
 
 // defaultCapabilities are podman's: docker's without MKNOD, NET_RAW and
@@ -242,7 +244,7 @@ func (b *specBuilder) sysctls() error {
 			if !ok {
 				return fmt.Errorf("sysctl %q: want NAME=VALUE", kv)
 			}
-			need, err := sysctlNamespace(k)
+			need, err := ociruntime.SysctlNamespace(k)
 			switch {
 			case err != nil:
 				return err
@@ -259,24 +261,4 @@ func (b *specBuilder) sysctls() error {
 		b.s.Linux.Sysctl = set
 	}
 	return nil
-}
-
-var ipcSysctls = []string{
-	"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-	"kernel.shmmni", "kernel.shm_rmid_forced",
-}
-
-// sysctlNamespace is the kind of namespace that has a setting of its own.
-func sysctlNamespace(name string) (specs.LinuxNamespaceType, error) {
-	switch {
-	case strings.HasPrefix(name, "net."):
-		return specs.NetworkNamespace, nil
-	case strings.HasPrefix(name, "fs.mqueue."), slices.Contains(ipcSysctls, name):
-		return specs.IPCNamespace, nil
-	case name == "kernel.domainname", name == "kernel.hostname":
-		return specs.UTSNamespace, nil
-	case strings.HasPrefix(name, "user."):
-		return specs.UserNamespace, nil
-	}
-	return "", fmt.Errorf("sysctl %q is not of a namespace: it would change the host", name)
 }

@@ -26,12 +26,26 @@ func (c *compiler) mounts() error {
 			return err
 		}
 	}
-	if cwd := path.Clean("/" + c.process.Cwd); cwd != "/" && !c.o.KeepCwd {
-		c.b.Subject("make the working directory " + cwd)
-		c.b.Close(c.target(cwd, Directory, inRoot))
+	if cwd := path.Clean("/" + c.process.Cwd); cwd != "/" {
+		c.workingDirectory(cwd)
 	}
 	c.b.Subject("")
 	return nil
+}
+
+// workingDirectory makes it, or, with KeepCwd, looks whether it is inside: one
+// that is a magic link fails here, one that is missing when it is entered.
+func (c *compiler) workingDirectory(cwd string) {
+	if !c.o.KeepCwd {
+		c.b.Subject("make the working directory " + cwd)
+		c.b.Close(c.target(cwd, Directory, inRoot))
+		return
+	}
+	c.b.Subject("look for the working directory " + cwd)
+	dir, open := c.b.Openat2(c.root, cwd, openPath|unix.O_DIRECTORY, inRoot)
+	open.Accept(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+	c.b.Close(dir)
+	open.SkipOnErrno()
 }
 
 // mount mounts one entry on its destination below the root.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"hull/oci"
@@ -105,8 +104,12 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 		return bad("linux.timeOffsets without a time namespace")
 	}
 	for k := range l.Sysctl {
-		if err := validateSysctl(k, seen); err != nil {
-			return bad("linux.sysctl: %w", err)
+		needs, err := SysctlNamespace(k)
+		if err != nil {
+			return bad("linux: %w", err)
+		}
+		if !seen[needs] {
+			return bad("linux: sysctl %q without a %s namespace would change the host's", k, needs)
 		}
 	}
 	if spec.Domainname != "" && !seen[oci.UTSNamespace] {
@@ -132,38 +135,6 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 	}
 	if l.IntelRdt != nil {
 		return bad("linux.intelRdt: this runtime does not set cache allocation")
-	}
-	return nil
-}
-
-// ipcSysctls, besides those of fs.mqueue.
-var ipcSysctls = []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-	"kernel.shmmni", "kernel.shm_rmid_forced", "kernel.msg_next_id", "kernel.sem_next_id", "kernel.shm_next_id"}
-
-// validateSysctl refuses what would change the host (CVE-2022-0811): a name that
-// belongs to no namespace, or to one that the container does not have.
-func validateSysctl(key string, have map[oci.LinuxNamespaceType]bool) error {
-	name := key
-	if first := strings.IndexAny(key, "./"); first >= 0 && key[first] == '/' {
-		name = strings.ReplaceAll(key, "/", ".")
-	}
-	var needs oci.LinuxNamespaceType
-	switch {
-	case key == "" || strings.Contains(key, "..") || strings.Contains(key, "//") || strings.HasPrefix(key, "/") || strings.HasPrefix(key, "."):
-		return fmt.Errorf("%q is not a name", key)
-	case strings.HasPrefix(name, "net."):
-		needs = oci.NetworkNamespace
-	case strings.HasPrefix(name, "fs.mqueue."), slices.Contains(ipcSysctls, name):
-		needs = oci.IPCNamespace
-	case name == "kernel.domainname", name == "kernel.hostname":
-		needs = oci.UTSNamespace
-	case strings.HasPrefix(name, "user."):
-		needs = oci.UserNamespace
-	default:
-		return fmt.Errorf("%s belongs to no namespace: it would change the host", key)
-	}
-	if !have[needs] {
-		return fmt.Errorf("%s without a %s namespace would change the host's", key, needs)
 	}
 	return nil
 }
