@@ -44,6 +44,7 @@ func (s *session) objectNodes() []command.Node {
 	nodes = append(nodes, s.volumeNodes()...)
 	nodes = append(nodes, s.networkNodes()...)
 	nodes = append(nodes, s.podNodes()...)
+	nodes = append(nodes, s.quadletNodes()...)
 	return append(nodes, s.systemNodes()...)
 }
 

@@ -35,6 +35,9 @@ func Run(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int
 	if s.program == "hull-runtime" {
 		s.program, s.args = "hull", append([]string{"oci"}, s.args...)
 	}
+	if isGenerator(args) {
+		return s.generator(args[0])
+	}
 	code := s.tree().Execute(ctx, s.args)
 	if s.engine != nil {
 		if err := s.engine.Close(); err != nil && code == 0 {
