@@ -60,9 +60,14 @@ docs: ## manual pages and shell completions, from the table of commands
 	$(GO) run ./hack/docs bin/share
 
 PREFIX ?= /usr/local
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd
 install: build ## to PREFIX (/usr/local)
 	install -D -m 755 bin/hull $(DESTDIR)$(PREFIX)/bin/hull
 	for f in $(HELPERS); do install -D -m 755 $(LIBEXEC)/$$f $(DESTDIR)$(PREFIX)/libexec/hull/$$f; done
+	install -d $(addprefix $(UNITS)/,system user system-generators user-generators)
+	for f in system user; do ln -sfn ../../../bin/hull $(UNITS)/$$f-generators/hull-$$f-generator; done
+	for f in system user; do sed 's|@BINDIR@|$(PREFIX)/bin|' systemd/hull-restart.service.in >$(UNITS)/$$f/hull-restart.service; done
+	install -m 644 systemd/podman-user-wait-network-online.service $(UNITS)/user/
 
 clean:
 	rm -rf bin

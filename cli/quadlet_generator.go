@@ -55,6 +55,12 @@ func (s *session) generator(name string) int {
 	}
 	log := s.generatorLog(kernelLog && !g.DryRun)
 	g.Log = log
+	if other := otherGenerator(filepath.Base(name)); other != "" && !g.DryRun {
+		if g.Verbose {
+			log(other + " makes the services")
+		}
+		return 0
+	}
 	if err := runGenerator(&g, dirs); err != nil {
 		for _, l := range strings.Split(err.Error(), "\n") {
 			log(l)
@@ -62,6 +68,26 @@ func (s *session) generator(name string) int {
 		return 1
 	}
 	return 0
+}
+
+// otherGenerator is podman's generator of the same kind, if systemd runs it:
+// two that make the same services would write over each other's. A link of
+// that name to hull, in a directory that comes earlier, takes its place.
+func otherGenerator(name string) string {
+	kind, ok := strings.CutSuffix(strings.TrimPrefix(name, "hull-"), "-generator")
+	if !ok || !strings.HasPrefix(name, "hull-") {
+		return ""
+	}
+	for _, dir := range []string{"/run/systemd", "/etc/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"} {
+		path := filepath.Join(dir, kind+"-generators", "podman-"+kind+"-generator")
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			if real == os.DevNull {
+				return ""
+			}
+			return path
+		}
+	}
+	return ""
 }
 
 func runGenerator(g *quadlet.Generator, dirs []string) error {

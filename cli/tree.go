@@ -93,6 +93,7 @@ func (s *session) innerNodes() []command.Node {
 		{Path: "internal-cleanup", Short: "Clean up after a container that has exited", Build: s.cleanup, Hidden: true},
 		{Path: "internal-runtime", Short: "Start a container by another OCI runtime", Build: s.foreignStart, Hidden: true},
 		{Path: "internal-health", Short: "Check a container's health for as long as it runs", Build: s.watchHealth, Hidden: true},
+		{Path: "boot", Short: "Start containers by their restart policy, once after a boot", Build: s.boot},
 		{Path: "healthcheck", Short: "Manage health checks on containers"},
 		{Path: "healthcheck run", Short: "Run the health check of a container", Build: s.healthcheck},
 	}

@@ -322,8 +322,7 @@ func (e *Engine) containerTest(ctx context.Context, key string) (func(value stri
 		return simple(func(r *record, _ *runState, v string) bool { p, _, _ := parseRestart(r.Options.Restart); return p == v }), nil
 	case "should-start-on-boot":
 		return simple(func(r *record, s *runState, v string) bool {
-			p, _, _ := parseRestart(r.Options.Restart)
-			return (p == "always" || p == "unless-stopped" && !s.Stopped) == (v == "true")
+			return r.startsAtBoot(s) == (v == "true")
 		}), nil
 	case "command":
 		return simple(func(r *record, _ *runState, v string) bool {

@@ -336,6 +336,8 @@ type StopOptions struct {
 	Timeout *uint
 	// Signal is first sent; "" is the container's own.
 	Signal string
+
+	shutdown bool // it is to be started again after the boot
 }
 
 // RemoveOptions say how to remove.

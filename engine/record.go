@@ -89,6 +89,7 @@ type runState struct {
 	// that the policy does not begin it again.
 	Restarts uint   `json:",omitempty"`
 	Stopped  bool   `json:",omitempty"`
+	Shutdown bool   `json:",omitempty"` // it was ended by Shutdown, not by a user
 	Health   string `json:",omitempty"`
 	Streak   int    `json:",omitempty"`
 	// StartupPassed are the startup check's successes in a row.
@@ -219,6 +220,18 @@ func (e *Engine) saveState(r *record, s *runState) error {
 		return fmt.Errorf("write state of %s: %w", r.ID, err)
 	}
 	return nil
+}
+
+// startAnew forgets what a user's stop and earlier restarts left in the state.
+// The policy "unless-stopped" asks for that after a boot, when the state of
+// the run is lost.
+func (e *Engine) startAnew(r *record, s *runState) error {
+	was := s.Stopped
+	s.Stopped, s.Shutdown, s.Restarts = false, false, 0
+	if policy, _, _ := parseRestart(r.Options.Restart); !was || policy != "unless-stopped" || r.transient {
+		return nil
+	}
+	return e.saveState(r, s)
 }
 
 // Lookup returns the full ID of a container by its name, ID or the beginning

@@ -61,7 +61,10 @@ func (e *Engine) openForStart(ctx context.Context, name string) (*record, *runSt
 		l.Release()
 		return nil, nil, nil, fmt.Errorf("start container %s: it is %s: %w", r.Name, s.Status, ErrState)
 	}
-	s.Stopped, s.Restarts = false, 0
+	if err := e.startAnew(r, s); err != nil {
+		l.Release()
+		return nil, nil, nil, err
+	}
 	return r, s, l, nil
 }
 
@@ -88,8 +91,8 @@ func (e *Engine) stopOne(ctx context.Context, name string, o StopOptions) (pod s
 // stop is Stop with the lock held. The state is settled when it returns.
 func (e *Engine) stop(ctx context.Context, r *record, s *runState, o StopOptions) error {
 	if !s.running() {
-		if policy, _, _ := parseRestart(r.Options.Restart); policy != "" && policy != "no" && s.Started && !s.Stopped {
-			s.Stopped = true // it may be about to be started again
+		if policy, _, _ := parseRestart(r.Options.Restart); policy != "" && policy != "no" && s.Started && (!s.Stopped || s.Shutdown) {
+			s.Stopped, s.Shutdown = true, false // it may be about to be started again
 			return e.saveState(r, s)
 		}
 		return nil
@@ -104,7 +107,7 @@ func (e *Engine) stop(ctx context.Context, r *record, s *runState, o StopOptions
 			return err
 		}
 	}
-	s.Stopped, s.Status = true, StatusStopping
+	s.Stopped, s.Shutdown, s.Status = true, o.shutdown, StatusStopping
 	if err := e.saveState(r, s); err != nil {
 		return err
 	}
@@ -296,7 +299,9 @@ func (e *Engine) Restart(ctx context.Context, name string, o StopOptions) error 
 			return err
 		}
 	}
-	s.Stopped, s.Restarts = false, 0
+	if err := e.startAnew(r, s); err != nil {
+		return err
+	}
 	_, err = e.start(ctx, r, s, startOptions{lock: l})
 	if err != nil {
 		return e.startFailed(r, s, err)
