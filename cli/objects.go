@@ -17,6 +17,7 @@ func (s *session) objectNodes() []command.Node {
 	nodes := []command.Node{
 		{Path: "inspect", Short: "Display the configuration of object denoted by ID", Build: s.inspect},
 		{Path: "version", Short: "Display the version information", Build: s.version},
+		{Path: "unshare", Short: "Run a command in a modified user namespace", Build: s.unshare},
 		{Path: "container cleanup", Short: "Clean up network and mountpoints of one or more containers", Build: s.containerCleanup},
 		{Path: "container clone", Short: "Clone an existing container", Build: s.containerClone},
 		{Path: "container exists", Short: "Check if a container exists in local storage", Build: s.containerExists},
