@@ -3,7 +3,6 @@ package ociruntime
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -166,15 +165,17 @@ func (c *compiler) hostTrees(given map[string]plan.FD) error {
 			continue
 		}
 		maps := len(m.UIDMappings)+len(m.GIDMappings) > 0
-		if maps && (!slices.Equal(m.UIDMappings, c.linux.UIDMappings) || !slices.Equal(m.GIDMappings, c.linux.GIDMappings)) {
-			return fmt.Errorf("mount %s on %s: maps of its own that are not the container's are not supported", m.Source, m.Destination)
+		idmap, userns := o.idmap || maps, c.userFD
+		if own, ok := c.maps[m]; ok {
+			userns = own
+		} else if maps && !containersMaps(c.linux, *m) {
+			userns = 0
 		}
-		idmap := o.idmap || maps
 		switch {
 		case idmap && !o.bind:
 			return fmt.Errorf("mount %s on %s: idmap is for bind mounts", m.Type, m.Destination)
-		case idmap && c.userFD == 0:
-			return fmt.Errorf("mount %s on %s: idmap needs a user namespace made by the caller", m.Source, m.Destination)
+		case idmap && userns == 0:
+			return fmt.Errorf("mount %s on %s: idmap needs a user namespace that the caller has made with the maps", m.Source, m.Destination)
 		case o.bind && !path.IsAbs(m.Source):
 			return fmt.Errorf("mount %s on %s: the source is not an absolute path", m.Source, m.Destination)
 		case !idmap && (!o.bind || c.o.UserNS == nil && !(rootShared && o.propagation&unix.MS_SHARED != 0) && !below(path.Clean(m.Source), c.rootTarget())):
@@ -184,7 +185,7 @@ func (c *compiler) hostTrees(given map[string]plan.FD) error {
 		c.b.Subject("take " + m.Source)
 		tree := c.tree(m, o)
 		if idmap {
-			c.b.MountSetattr(tree, plan.MountAttr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: c.userFD, Recursive: o.ridmap})
+			c.b.MountSetattr(tree, plan.MountAttr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: userns, Recursive: o.ridmap})
 		}
 		c.trees[m] = tree
 		c.b.Subject("")

@@ -244,3 +244,7 @@ func (m *machine) eventually(what string, is func() bool) {
 }
 
 func owner(st os.FileInfo) int { return int(st.Sys().(*syscall.Stat_t).Uid) }
+
+func tarOf(dir, file string) ([]byte, error) {
+	return exec.Command("tar", "-C", dir, "-cf", file, ".").CombinedOutput()
+}
