@@ -79,6 +79,7 @@ type compiler struct {
 	sysfs    plan.FD // the same on /sys
 	maskAt   plan.FD // where the masks are attached
 	trees    map[*oci.Mount]plan.FD
+	maps     map[*oci.Mount]plan.FD // CompileOptions.MountUserNS
 	// inherited counts the files that the plan is started with.
 	inherited int
 }
@@ -98,7 +99,8 @@ type label struct {
 }
 
 func newCompiler(spec *oci.Spec, o CompileOptions) *compiler {
-	c := &compiler{b: plan.NewBuilder(), spec: spec, o: o, process: spec.Process, linux: spec.Linux, trees: make(map[*oci.Mount]plan.FD)}
+	c := &compiler{b: plan.NewBuilder(), spec: spec, o: o, process: spec.Process, linux: spec.Linux,
+		trees: make(map[*oci.Mount]plan.FD), maps: make(map[*oci.Mount]plan.FD)}
 	if c.process == nil {
 		c.process = &oci.Process{}
 	}
@@ -146,6 +148,11 @@ func (c *compiler) begin() error {
 	}
 	if c.o.UserNS != nil {
 		c.userFD = c.inherit("user namespace", c.o.UserNS)
+	}
+	for i := range c.spec.Mounts {
+		if f := c.o.MountUserNS[i]; f != nil {
+			c.maps[&c.spec.Mounts[i]] = c.inherit("maps of "+c.spec.Mounts[i].Destination, f)
+		}
 	}
 	if c.o.RootTree != nil {
 		c.rootTree = c.inherit("root file system", c.o.RootTree)

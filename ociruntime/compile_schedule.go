@@ -22,6 +22,15 @@ func (w flagWords) lookup(what, word string) (uint64, error) {
 	return 0, fmt.Errorf("%s %q is not known", what, word)
 }
 
+// words are all that are known.
+func (w flagWords) words() []string {
+	var out []string
+	for _, f := range w {
+		out = append(out, f.word)
+	}
+	return out
+}
+
 var (
 	ioClasses = flagWords{{"IOPRIO_CLASS_RT", 1}, {"IOPRIO_CLASS_BE", 2}, {"IOPRIO_CLASS_IDLE", 3}}
 

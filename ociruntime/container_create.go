@@ -68,6 +68,9 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := Validate(spec); err != nil {
+		return nil, nil, err
+	}
 	if err := checkTerminal(spec.Process, o.ConsoleSocket != "" || o.Console != nil); err != nil {
 		return nil, nil, err
 	}
@@ -209,6 +212,13 @@ func (t *creation) compile(context.Context) error {
 		return err
 	}
 	t.keep(o.UserNS)
+	o.MountUserNS, err = mountUserNamespaces(spec)
+	for _, f := range o.MountUserNS {
+		t.keep(f)
+	}
+	if err != nil {
+		return err
+	}
 	for fd := 3; fd < 3+t.o.PreserveFDs; fd++ {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))
 	}

@@ -133,6 +133,8 @@ func Features() *features.Features {
 			Apparmor:        &features.Apparmor{Enabled: &yes},
 			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
+			MemoryPolicy:    &features.MemoryPolicy{Modes: memoryModes.words(), Flags: memoryFlags.words()},
+			NetDevices:      &features.NetDevices{Enabled: &no},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 		},
 		Annotations: map[string]string{"org.opencontainers.runc.checkpoint.enabled": "false"},
@@ -167,7 +169,7 @@ func mountOptionNames() []string {
 	for _, p := range propagationOptions {
 		names = append(names, p.name)
 	}
-	names = append(names, "bind", "rbind", "idmap", "ridmap", "defaults", "tmpcopyup")
+	names = append(names, "bind", "rbind", "idmap", "ridmap", "defaults")
 	slices.Sort(names)
 	return slices.Compact(names)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,58 @@ func makeUserNamespace(l *oci.Linux) (*os.File, error) {
 	if !wanted {
 		return nil, nil
 	}
+	return newUserNamespace(l.UIDMappings, l.GIDMappings)
+}
+
+// mountUserNamespaces makes or opens the namespaces whose maps idmapped mounts have that
+// are not the new namespace of the container, by the mounts' places in the configuration.
+func mountUserNamespaces(spec *oci.Spec) (map[int]*os.File, error) {
+	files := make(map[int]*os.File)
+	for i, m := range spec.Mounts {
+		o, err := parseMount(m)
+		if err != nil {
+			return files, err
+		}
+		maps := len(m.UIDMappings)+len(m.GIDMappings) > 0
+		if !maps && !o.idmap || maps && containersMaps(spec.Linux, m) {
+			continue
+		}
+		var f *os.File
+		if maps {
+			f, err = newUserNamespace(m.UIDMappings, m.GIDMappings)
+		} else if path := joinedUserNamespace(spec.Linux); path != "" {
+			f, err = os.Open(path)
+		}
+		if err != nil {
+			return files, fmt.Errorf("mount %s on %s: %w", m.Source, m.Destination, err)
+		}
+		if f != nil {
+			files[i] = f
+		}
+	}
+	return files, nil
+}
+
+// containersMaps reports that a mount's maps are those of a user namespace that is made
+// for the container.
+func containersMaps(l *oci.Linux, m oci.Mount) bool {
+	return l != nil && joinedUserNamespace(l) == "" && slices.Equal(m.UIDMappings, l.UIDMappings) && slices.Equal(m.GIDMappings, l.GIDMappings)
+}
+
+func joinedUserNamespace(l *oci.Linux) string {
+	if l == nil {
+		return ""
+	}
+	for _, n := range l.Namespaces {
+		if n.Type == oci.UserNamespace {
+			return n.Path
+		}
+	}
+	return ""
+}
+
+// newUserNamespace makes a user namespace with maps, in which nobody is.
+func newUserNamespace(uids, gids []oci.LinuxIDMapping) (*os.File, error) {
 	b := plan.NewBuilder()
 	b.Phase("user namespace")
 	b.Cloexec(plan.ReportFD)
@@ -49,7 +102,7 @@ func makeUserNamespace(l *oci.Linux) (*os.File, error) {
 	for _, m := range []struct {
 		file, tool string
 		list       []oci.LinuxIDMapping
-	}{{"gid_map", "newgidmap", l.GIDMappings}, {"uid_map", "newuidmap", l.UIDMappings}} {
+	}{{"gid_map", "newgidmap", gids}, {"uid_map", "newuidmap", uids}} {
 		if err := writeMap(process.Pid, m.file, m.tool, m.list); err != nil {
 			return nil, fmt.Errorf("make user namespace: %w", err)
 		}

@@ -31,6 +31,9 @@ type CompileOptions struct {
 	// UserNS is a user namespace with its maps written, for a configuration
 	// that asks for a new one.
 	UserNS *os.File
+	// MountUserNS are user namespaces with the maps of idmapped mounts, by the mounts'
+	// places in the configuration, where the maps are not those of UserNS.
+	MountUserNS map[int]*os.File
 	// Namespaces are open namespaces to join instead of what the configuration
 	// says for their type.
 	Namespaces []NamespaceFile

@@ -28,6 +28,8 @@ func Validate(spec *oci.Spec) error {
 			return bad("mounts[%d].destination %q is not below the root", i, m.Destination)
 		case isBind(m) && !path.IsAbs(m.Source):
 			return bad("mounts[%d].source %q of a bind mount is not an absolute path", i, m.Source)
+		case (len(m.UIDMappings) == 0) != (len(m.GIDMappings) == 0):
+			return bad("mounts[%d] on %s has uidMappings or gidMappings alone", i, m.Destination)
 		case !isBind(m) && m.Type == "":
 			return bad("mounts[%d] on %s has no type", i, m.Destination)
 		}

@@ -1,0 +1,168 @@
+package ociruntime
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"hull/oci"
+)
+
+// A mount may have maps of its own, in a container without a user namespace as well.
+func TestMountMaps(t *testing.T) {
+	busyboxRoot(t)
+	data := t.TempDir()
+	if err := unix.Mount("tmpfs", data, "tmpfs", 0, "mode=755"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(data, unix.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(data, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ids := []oci.LinuxIDMapping{{ContainerID: 0, HostID: 5000, Size: 10}}
+	mount := func(change func(*oci.Mount)) (int, error) {
+		m := oci.Mount{Destination: "/data", Type: "bind", Source: data, Options: []string{"bind", "idmap"}, UIDMappings: ids, GIDMappings: ids}
+		change(&m)
+		r, b := bundle(t, func(s *oci.Spec) { s.Mounts = append(s.Mounts, m) }, "sh", "-c", "test $(stat -c %u:%g /data/file) = 5000:5000")
+		return r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}})
+	}
+	if code, err := mount(func(*oci.Mount) {}); code != 0 || err != nil {
+		t.Errorf("Run = %d, %v", code, err)
+	}
+	for want, change := range map[string]func(*oci.Mount){
+		"alone":               func(m *oci.Mount) { m.GIDMappings = nil },
+		"idmap needs":         func(m *oci.Mount) { m.UIDMappings, m.GIDMappings = nil, nil },
+		"idmap is for bind":   func(m *oci.Mount) { m.Type, m.Options = "tmpfs", []string{"idmap"} },
+		"make user namespace": func(m *oci.Mount) { m.UIDMappings = []oci.LinuxIDMapping{{Size: 0}} },
+	} {
+		if _, err := mount(change); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Run = %v, want an error with %q", err, want)
+		}
+	}
+}
+
+// A hook's environment is the one that is given and no other; a hook has more than no time.
+func TestHookEnvironment(t *testing.T) {
+	t.Setenv("OF_THE_RUNTIME", "1")
+	log := filepath.Join(t.TempDir(), "log")
+	r, b := bundle(t, func(s *oci.Spec) {
+		hook := []oci.Hook{{Path: "/usr/bin/env", Args: []string{"env", "sh", "-c", "env | grep -v -e PWD -e SHLVL -e '^_' >>" + log}, Env: []string{"PATH=/bin:/usr/bin", "A=b c"}}}
+		s.Hooks = &oci.Hooks{CreateRuntime: hook, CreateContainer: hook}
+	}, "true")
+	if code, err := r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}}); code != 0 || err != nil {
+		t.Fatalf("Run = %d, %v", code, err)
+	}
+	got, _ := os.ReadFile(log)
+	if one := "A=b c\nPATH=/bin:/usr/bin\n"; strings.Count(string(got), "\n") != 4 || strings.Count(string(got), "A=b c\n") != 2 || strings.Contains(string(got), "OF_THE_RUNTIME") {
+		t.Errorf("environment %q, want twice %q", got, one)
+	}
+	zero := 0
+	r, b = bundle(t, func(s *oci.Spec) {
+		s.Hooks = &oci.Hooks{CreateRuntime: []oci.Hook{{Path: "/bin/true", Timeout: &zero}}}
+	}, "true")
+	if _, err := r.Create(context.Background(), "c", CreateOptions{Bundle: b}); err == nil || !strings.Contains(err.Error(), "timeout") {
+		t.Errorf("Create with a timeout of 0 = %v", err)
+	}
+}
+
+// Hooks that run in the container are ended when their time is over, too.
+func TestHooksInsideTimeOut(t *testing.T) {
+	second := 1
+	for kind, set := range map[string]func(*oci.Hooks, []oci.Hook){
+		"createContainer": func(h *oci.Hooks, l []oci.Hook) { h.CreateContainer = l },
+		"startContainer":  func(h *oci.Hooks, l []oci.Hook) { h.StartContainer = l },
+	} {
+		r, b := bundle(t, func(s *oci.Spec) {
+			s.Hooks = &oci.Hooks{}
+			set(s.Hooks, []oci.Hook{{Path: "/bin/busybox", Args: []string{"sleep", "20"}, Timeout: &second}})
+		}, "true")
+		_, err := r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}})
+		if err == nil || !strings.Contains(err.Error(), "ran past") || !strings.Contains(err.Error(), kind) {
+			t.Errorf("%s: Run = %v", kind, err)
+		}
+		if _, err := os.Stat(filepath.Join(r.Root, "c")); err == nil {
+			t.Errorf("%s: the container's directory is left", kind)
+		}
+	}
+}
+
+// CPUs of one more process: first and for good.
+func TestExecCPUAffinity(t *testing.T) {
+	r, b := bundle(t, nil, "sleep", "100")
+	ctx := context.Background()
+	if _, err := r.Create(ctx, "c", CreateOptions{Bundle: b}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(ctx, "c"); err != nil {
+		t.Fatal(err)
+	}
+	run := func(a oci.CPUAffinity, script string) (int, error) {
+		return r.Exec(ctx, "c", ExecOptions{Process: &oci.Process{Args: []string{"sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}, ExecCPUAffinity: &a}})
+	}
+	for _, a := range []oci.CPUAffinity{{Final: "0"}, {Initial: "0"}, {Initial: "0-3", Final: "0"}} {
+		if code, err := run(a, "grep -q 'Cpus_allowed_list:.0$' /proc/self/status"); code != 0 || err != nil {
+			t.Errorf("%+v: Exec = %d, %v", a, code, err)
+		}
+	}
+	for _, a := range []oci.CPUAffinity{{Final: "zero"}, {Initial: "3-1"}, {Final: "1000"}} {
+		if _, err := run(a, "true"); err == nil {
+			t.Errorf("%+v: Exec without an error", a)
+		}
+	}
+}
+
+// What the kernel would refuse or misread is refused before.
+func TestScheduleRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*oci.Spec)
+		want   string
+	}{
+		"I/O class":    {func(s *oci.Spec) { s.Process.IOPriority = &oci.LinuxIOPriority{Class: "IOPRIO_CLASS_NONE"} }, "IOPRIO_CLASS_NONE"},
+		"I/O priority": {func(s *oci.Spec) { s.Process.IOPriority = &oci.LinuxIOPriority{Class: "IOPRIO_CLASS_BE", Priority: 8} }, "from 0 to 7"},
+		"scheduler flag": {func(s *oci.Spec) {
+			s.Process.Scheduler = &oci.Scheduler{Policy: "SCHED_OTHER", Flags: []specs.LinuxSchedulerFlag{"SCHED_FLAG_NAP"}}
+		}, "SCHED_FLAG_NAP"},
+		"memory mode": {func(s *oci.Spec) { s.Linux.MemoryPolicy = &oci.LinuxMemoryPolicy{Mode: "MPOL_FAR"} }, "MPOL_FAR"},
+		"memory flag": {func(s *oci.Spec) {
+			s.Linux.MemoryPolicy = &oci.LinuxMemoryPolicy{Mode: "MPOL_BIND", Nodes: "0", Flags: []specs.MemoryPolicyFlagType{"MPOL_F_X"}}
+		}, "MPOL_F_X"},
+		"memory nodes": {func(s *oci.Spec) { s.Linux.MemoryPolicy = &oci.LinuxMemoryPolicy{Mode: "MPOL_BIND", Nodes: "a"} }, "nodes"},
+		"clock": {func(s *oci.Spec) {
+			s.Linux.TimeOffsets = map[string]oci.LinuxTimeOffset{"realtime": {}}
+			s.Linux.Namespaces = append(s.Linux.Namespaces, oci.LinuxNamespace{Type: oci.TimeNamespace})
+		}, "realtime"},
+		"recursive": {func(s *oci.Spec) {
+			s.Mounts = append(s.Mounts, oci.Mount{Destination: "/x", Type: "bind", Source: "/y", Options: []string{"rbind", "rnothing"}})
+		}, "rnothing"},
+	} {
+		spec := basicSpec("/nowhere", "true")
+		c.change(spec)
+		if _, _, err := Compile(spec, CompileOptions{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: Compile = %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
+// What features says is known is what the runtime takes.
+func TestFeaturesAreTaken(t *testing.T) {
+	f := Features()
+	for _, name := range f.MountOptions {
+		o, err := parseMount(oci.Mount{Destination: "/x", Type: "bind", Source: "/y", Options: []string{"bind", name}})
+		if err != nil || len(o.data) > 0 {
+			t.Errorf("mount option %s: %v, %v", name, o.data, err)
+		}
+	}
+	for _, mode := range f.Linux.MemoryPolicy.Modes {
+		if _, err := memoryModes.lookup("mode", mode); err != nil {
+			t.Error(err)
+		}
+	}
+	if *f.Linux.NetDevices.Enabled {
+		t.Error("network devices are said to be moved")
+	}
+}
