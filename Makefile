@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races lint fmt bench fuzz golden docs install clean help
+.PHONY: all build test unit root crash races lint fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -55,6 +55,11 @@ fuzz: ## every fuzz target for FUZZTIME
 
 bench: build ## side by side with the floor and the peers: medians and ratios
 	$(GO) run ./hack/bench
+
+oci: build ## what runtime-tools and runc test of a runtime, against hull-runtime, as root: counts, and what fails
+	ln -sf hull bin/hull-runtime
+	RUNTIME=bin/hull-runtime hack/oci-validate/validate.sh tools
+	RUNTIME=bin/hull-runtime hack/oci-validate/validate.sh bats
 
 docs: ## manual pages and shell completions, from the table of commands
 	$(GO) run ./hack/docs bin/share
