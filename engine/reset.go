@@ -13,7 +13,7 @@ import (
 
 // storeEntries are what the engine keeps below its root. Reset removes these
 // and nothing else: a root that was named by mistake keeps its other files.
-var storeEntries = []string{"cache", "containers", "container-names", "images", "networks", "partial", "pods", "secrets", "sha256", "snapshots", "unsynced", "volumes"}
+var storeEntries = []string{"cache", "containers", "container-names", "images", "networks", "partial", "pods", "secrets", "sha256", "snapshots", "volumes"}
 
 // Reset removes every container, image, volume, network and secret. Running
 // containers are killed.
