@@ -1,10 +1,10 @@
 // Package blob keeps content under its digest: layers as they were pulled,
 // manifests and configurations, each a file
 //
-//	ROOT/sha256/HEX      whole and verified
-//	ROOT/partial/HEX     a download that was cut off, to be resumed
+//	ROOT/sha256/HEX            whole and verified
+//	ROOT/partial/HEX           a download that was cut off, to be resumed
 //	ROOT/partial/HEX.lock
-//	ROOT/unsynced/HEX    says that the disk may not have all of a blob yet
+//	ROOT/sha256/HEX.unsynced   says that the disk may not have all of it yet
 //
 // Content is hashed while it streams in and gets its name only when the digest
 // is right, so what has a name is good unless the disk broke it; Verify looks.
@@ -57,7 +57,7 @@ type Store struct {
 // Open returns the store in the directory root, which is made with mode 0700
 // when it is not there.
 func Open(root string) (*Store, error) {
-	for _, d := range []string{"sha256", "partial", "unsynced"} {
+	for _, d := range []string{"sha256", "partial"} {
 		path := filepath.Join(root, d)
 		if _, err := os.Stat(path); err == nil {
 			continue

@@ -17,12 +17,14 @@ import (
 )
 
 // A blob has its name before the disk has its bytes (see Sync). Until then a
-// mark, ROOT/unsynced/HEX, names the boot that wrote it: a symbolic link that
-// leads nowhere, since the journal has its text together with its name. A blob that another boot marked is read once and compared with its
+// mark beside it, HEX.unsynced, names the boot that wrote it: a symbolic link
+// that leads nowhere, since the journal has its text together with its name, and
+// in the same directory, so that no sync can bring one to the disk without the
+// other. A blob that another boot marked is read once and compared with its
 // digest before it is used; a power cut may have left it empty.
 
 func (s *Store) markPath(d oci.Digest) string {
-	return filepath.Join(s.root, "unsynced", d.Hex())
+	return s.Path(d) + ".unsynced"
 }
 
 // mark marks a blob that is about to get its name.

@@ -112,7 +112,7 @@ func TestRemovalRacesUse(t *testing.T) {
 	if _, err := h.e.PruneImages(h.Context(), true, ImageListOptions{}); err != nil {
 		t.Error(err)
 	}
-	for _, dir := range []string{"snapshots/l", "snapshots/a", "snapshots/t", "sha256", "unsynced", "partial"} {
+	for _, dir := range []string{"snapshots/l", "snapshots/a", "snapshots/t", "sha256", "partial"} {
 		if left, _ := os.ReadDir(filepath.Join(h.dir, "root", dir)); len(left) > 0 {
 			t.Errorf("left in %s: %v", dir, left)
 		}
