@@ -77,21 +77,9 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 	if l == nil {
 		return nil
 	}
-	seen := make(map[oci.LinuxNamespaceType]bool)
-	for _, n := range l.Namespaces {
-		known := false
-		for _, f := range namespaceFlags {
-			known = known || f.kind == n.Type
-		}
-		switch {
-		case !known:
-			return bad("linux.namespaces: type %q is not known", n.Type)
-		case seen[n.Type]:
-			return bad("linux.namespaces: %s occurs twice", n.Type)
-		case n.Path != "" && !path.IsAbs(n.Path):
-			return bad("linux.namespaces: path %q is not absolute", n.Path)
-		}
-		seen[n.Type] = true
+	seen, err := validateNamespaces(l, bad)
+	if err != nil {
+		return err
 	}
 	if len(l.MaskedPaths) > 0 && !seen[oci.MountNamespace] {
 		return bad("linux.maskedPaths without a mount namespace would be the host's: unable to restrict sys entries without a private MNT namespace")
@@ -139,4 +127,25 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 		return bad("linux.intelRdt: this runtime does not set cache allocation")
 	}
 	return nil
+}
+
+// validateNamespaces returns the kinds that the container has of its own or joins.
+func validateNamespaces(l *oci.Linux, bad func(string, ...any) error) (map[oci.LinuxNamespaceType]bool, error) {
+	seen := make(map[oci.LinuxNamespaceType]bool)
+	for _, n := range l.Namespaces {
+		known := false
+		for _, f := range namespaceFlags {
+			known = known || f.kind == n.Type
+		}
+		switch {
+		case !known:
+			return nil, bad("linux.namespaces: type %q is not known", n.Type)
+		case seen[n.Type]:
+			return nil, bad("linux.namespaces: %s occurs twice", n.Type)
+		case n.Path != "" && !path.IsAbs(n.Path):
+			return nil, bad("linux.namespaces: path %q is not absolute", n.Path)
+		}
+		seen[n.Type] = true
+	}
+	return seen, nil
 }
