@@ -70,6 +70,8 @@ func TestSameDigest(t *testing.T) {
 	h := newHull(t)
 	archive := filepath.Join(t.TempDir(), "base.tar")
 	h.do(t, "save", "-q", "--format", "oci-archive", "-o", archive, "localhost/base:1")
+	h.do(t, "rmi", "localhost/base:1")
+	h.do(t, "load", "-q", "-i", archive) // so that both have one manifest of it, which the image names
 	files := map[string]string{"Containerfile": reproducible}
 	for i := range 20 {
 		files[fmt.Sprintf("d/f%d", i)] = strings.Repeat("x", i)
