@@ -447,12 +447,47 @@ func TestImplied(t *testing.T) {
 }
 
 func FuzzApply(f *testing.F) {
-	f.Add(archive(f, "d a", "f a/b = x", "l l = /etc", "f l/x = y", "h h = a/b"))
-	f.Add(archive(f, "f ../x = x", "f a/.wh..wh..opq", "f .wh.a"))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	for kind := range byte(4) {
+		f.Add(kind, archive(f, "d a", "f a/b = x", "l l = /etc", "f l/x = y", "h h = a/b"))
+		f.Add(kind, archive(f, "f ../x = x", "f a/.wh..wh..opq", "f .wh.a", "f a/b/c = 1", "d a"))
+	}
+	f.Fuzz(func(t *testing.T, kind byte, data []byte) {
 		dir := t.TempDir()
 		_, check := canary(t, dir)
-		apply(t, dir, data, ApplyOptions{MaxSize: 1 << 20, MaxFiles: 100, IgnoreChown: true})
+		o := ApplyOptions{MaxSize: 1 << 20, MaxFiles: 100, IgnoreChown: true, Whiteouts: Whiteouts(kind % 3), Plain: kind%4 == 3}
+		o.Implicit = func(string) {}
+		apply(t, dir, data, o)
 		check()
+	})
+}
+
+// FuzzRoundTrip packs what was unpacked and unpacks it again: the same tree.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add(archive(f, "d a", "f a/b = x", "l l = /etc", "h h = a/b", "p p", "x x = user.a=1"))
+	f.Add(archive(f, "d a", "d a/b", "f a/b/c = "+strings.Repeat("0123456789", 500), "s s"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		first, second := t.TempDir(), t.TempDir()
+		o := ApplyOptions{MaxSize: 1 << 20, MaxFiles: 100, IgnoreChown: true, Plain: true}
+		if apply(t, first, data, o) != nil {
+			return
+		}
+		root, err := os.Open(filepath.Join(first, "root"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		var b bytes.Buffer
+		if err := WriteTree(context.Background(), &b, root); err != nil {
+			t.Fatalf("pack: %v", err)
+		}
+		o.MaxFiles *= 10 // directories that were implied are listed now
+		if err := apply(t, second, b.Bytes(), o); err != nil {
+			t.Fatalf("unpack what was packed: %v", err)
+		}
+		// The root itself is no entry of such an archive.
+		_, was, _ := strings.Cut(tree(t, filepath.Join(first, "root")), "\n")
+		if _, is, _ := strings.Cut(tree(t, filepath.Join(second, "root")), "\n"); is != was {
+			t.Errorf("packed and unpacked:\n%s\nwas\n%s", is, was)
+		}
 	})
 }
