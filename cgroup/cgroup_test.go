@@ -392,3 +392,28 @@ func BenchmarkCreate(b *testing.B) {
 		}
 	}
 }
+
+// TestLookUpBothWays: where hierarchies are mounted as everybody does, the
+// short way finds what the list of mounts says.
+func TestLookUpBothWays(t *testing.T) {
+	own, lists, err := ownPaths("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var short Host
+	if !short.conventional(mountPoint, lists, own) {
+		t.Skip("version 1 is not mounted here, or elsewhere")
+	}
+	long := Host{own2: own[""]}
+	if err := long.readMounts(mountPoint, "/proc/self/mountinfo", own); err != nil {
+		t.Fatal(err)
+	}
+	if short.hybrid != long.hybrid || len(short.v1) != len(long.v1) || len(short.mounts) != len(long.mounts) {
+		t.Fatalf("the short way finds %+v, the long one %+v", short, long)
+	}
+	for _, want := range long.v1 {
+		if got := short.find(want.controllers[0]); got == nil || got.dir != want.dir || got.own != want.own {
+			t.Errorf("%v: the short way finds %+v, the long one %+v", want.controllers, got, want)
+		}
+	}
+}

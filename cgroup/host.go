@@ -49,7 +49,7 @@ var lookUp = sync.OnceValues(func() (*Host, error) { return lookUpIn(mountPoint,
 func LookUp() (*Host, error) { return lookUp() }
 
 func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
-	own, err := ownPaths(cgroups)
+	own, lists, err := ownPaths(cgroups)
 	if err != nil {
 		return nil, fmt.Errorf("look up cgroups: %w", err)
 	}
@@ -60,9 +60,21 @@ func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
 		h.mounts = []Mount{{Path: h.own2}}
 		return h, nil
 	}
+	if h.conventional(mount, lists, own) {
+		return h, nil
+	}
+	if err := h.readMounts(mount, mountinfo, own); err != nil {
+		return nil, fmt.Errorf("look up cgroups: %w", err)
+	}
+	return h, nil
+}
+
+// readMounts finds the hierarchies in the list of all mounts.
+func (h *Host) readMounts(mount, mountinfo string, own map[string]string) error {
+	h.mounts, h.v1, h.hybrid = nil, nil, ""
 	data, err := os.ReadFile(mountinfo)
 	if err != nil {
-		return nil, fmt.Errorf("look up cgroups: %w", err)
+		return err
 	}
 	seen := make(map[string]bool)
 	for line := range strings.Lines(string(data)) {
@@ -91,7 +103,44 @@ func lookUpIn(mount, mountinfo, cgroups string) (*Host, error) {
 		}
 		h.v1 = append(h.v1, v)
 	}
-	return h, nil
+	return nil
+}
+
+// conventional finds the hierarchies of version 1 where everybody mounts them:
+// in a directory with the controllers' names. The list of all mounts is long
+// where there are many containers, and this is asked at every start. false: one
+// of them is elsewhere, or shows only a part of its tree.
+func (h *Host) conventional(mount string, lists []string, own map[string]string) bool {
+	byPath := map[string]bool{}
+	for _, list := range lists {
+		dir := filepath.Join(mount, strings.TrimPrefix(list, "name="))
+		want := int64(unix.CGROUP_SUPER_MAGIC)
+		if list == "" {
+			dir, want = filepath.Join(mount, "unified"), unix.CGROUP2_SUPER_MAGIC
+		}
+		var st unix.Statfs_t
+		err := unix.Statfs(dir, &st)
+		if list == "" && err != nil {
+			continue // the kernel always names it; it need not be mounted
+		}
+		if err != nil || st.Type != want || byPath[dir] {
+			return false
+		}
+		byPath[dir] = true
+		if list == "" {
+			h.hybrid = dir
+			h.mounts = append(h.mounts, Mount{Dir: "unified", Path: own[""]})
+			continue
+		}
+		v := hierarchy{dir: dir, controllers: strings.Split(list, ",")}
+		v.own = own[v.controllers[0]]
+		if _, err := os.Stat(filepath.Join(dir, v.own)); err != nil {
+			return false
+		}
+		h.v1 = append(h.v1, v)
+		h.mounts = append(h.mounts, Mount{Dir: filepath.Base(dir), Options: v.controllers, Path: v.own})
+	}
+	return len(h.v1) > 0
 }
 
 // newMount is one line of mountinfo: super are the options of the file system.
@@ -115,22 +164,24 @@ func newMount(dir, fstype, super string, own map[string]string) Mount {
 }
 
 // ownPaths reads a process's paths by controller or "name=…"; version 2 is "".
-func ownPaths(file string) (map[string]string, error) {
+// lists are the controllers of each hierarchy, with commas between them.
+func ownPaths(file string) (out map[string]string, lists []string, err error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make(map[string]string)
+	out = make(map[string]string)
 	for line := range strings.Lines(string(data)) {
 		w := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(w) != 3 {
 			continue
 		}
+		lists = append(lists, w[1])
 		for c := range strings.SplitSeq(w[1], ",") {
 			out[c] = w[2]
 		}
 	}
-	return out, nil
+	return out, lists, nil
 }
 
 // V2 reports that the only hierarchy is version 2 (unified).
