@@ -71,6 +71,7 @@ func (o *ociSession) command() *command.Command {
 			t := &command.Tree{
 				Program: "hull-runtime", Long: "Run containers from OCI bundles", Nodes: o.rows(),
 				Globals: o.declare, Stdout: o.stdout, Stderr: o.stderr,
+				Unknown: "No help topic for '%s'", // runc's words
 			}
 			code := t.Execute(ctx, args)
 			if code == command.CodeEngine {

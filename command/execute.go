@@ -136,6 +136,9 @@ func (t *Tree) missing(path string) error {
 }
 
 func (t *Tree) unknown(path, word string) error {
+	if t.Unknown != "" {
+		return fmt.Errorf(t.Unknown, word)
+	}
 	text := fmt.Sprintf("unrecognized command `%s %s`", t.full(path), word)
 	if near := t.suggest(path, word); len(near) > 0 {
 		text += "\n\nDid you mean this?\n\t" + strings.Join(near, "\n\t") + "\n"

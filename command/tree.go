@@ -65,6 +65,8 @@ type Tree struct {
 	// Handoff is called for a row that lives Elsewhere with the whole argument
 	// vector (after the program's name). It returns only on failure.
 	Handoff func(ctx context.Context, args []string) error
+	// Unknown is how a word is told that is no command, with %s for it; empty is podman's way.
+	Unknown string
 	// Stdout gets help; Stderr gets errors.
 	Stdout, Stderr io.Writer
 }
