@@ -46,6 +46,7 @@ func (s *session) objectNodes() []command.Node {
 	nodes = append(nodes, s.networkNodes()...)
 	nodes = append(nodes, s.podNodes()...)
 	nodes = append(nodes, s.quadletNodes()...)
+	nodes = append(nodes, s.generateNodes()...)
 	return append(nodes, s.systemNodes()...)
 }
 

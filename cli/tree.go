@@ -109,7 +109,15 @@ func (s *session) cleanup() *command.Command {
 			if err != nil {
 				return err
 			}
-			return e.Cleanup(ctx, args[0])
+			code := e.LastExit(args[0])
+			if err := e.Cleanup(ctx, args[0]); err != nil {
+				return err
+			}
+			if code != 0 {
+				// To systemd this is the end of the service's process.
+				return &command.Exit{Code: code}
+			}
+			return nil
 		},
 	}
 }

@@ -627,8 +627,9 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	for _, f := range []struct {
 		path string
 		pid  int
-	}{{t.r.Options.PidFile, s.Pid}, {t.r.Options.ConmonPidFile, s.Monitor}} {
-		if f.path == "" {
+		when bool
+	}{{t.r.Options.PidFile, s.Pid, true}, {t.r.Options.ConmonPidFile, s.Monitor, true}, {t.e.servicePIDFile(t.r), s.Monitor, inService()}} {
+		if f.path == "" || !f.when {
 			continue
 		}
 		if err := os.WriteFile(f.path, []byte(strconv.Itoa(f.pid)), 0o644); err != nil {
