@@ -145,9 +145,15 @@ func (h *hookFile) add(to *oci.Hooks) error {
 // earlyHooks runs those that see the container's mounts before its root is
 // changed, and lets its start go on.
 func (t *starting) earlyHooks(ctx context.Context, pid int) error {
+	if t.r.Runtime != "" || !ociruntime.WaitsEarly(t.spec) {
+		return nil // another runtime does it itself
+	}
+	if err := ociruntime.CopyUp(t.spec, t.plan, pid); err != nil {
+		return err
+	}
 	h := t.spec.Hooks
-	if !ociruntime.HasEarlyHooks(h) {
-		return nil
+	if h == nil {
+		h = new(oci.Hooks)
 	}
 	s := t.e.hookState(t.r, "creating", pid)
 	for _, list := range []struct {

@@ -395,7 +395,7 @@ func (t *starting) compile(ctx context.Context) error {
 	o := ociruntime.CompileOptions{
 		Facts: hostFacts, Seccomp: t.seccomp, Init: t.r.ownInit(t.e), Infra: t.r.bare(),
 		ChownStdio: !t.r.Options.Terminal && !strings.HasPrefix(t.r.Options.LogDriver, "passthrough"),
-		Wait:       t.o.wait, WaitHooks: ociruntime.HasEarlyHooks(t.spec.Hooks),
+		Wait:       t.o.wait, WaitHooks: ociruntime.WaitsEarly(t.spec), CopyUp: true,
 	}
 	// An image's directory is made, the user's own word must be one that is there.
 	o.KeepCwd = t.r.Options.WorkingDir != "" && t.r.step == nil

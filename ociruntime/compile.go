@@ -80,6 +80,7 @@ type compiler struct {
 	maskAt   plan.FD // where the masks are attached
 	trees    map[*oci.Mount]plan.FD
 	maps     map[*oci.Mount]plan.FD // CompileOptions.MountUserNS
+	copies   []copyUp
 	// inherited counts the files that the plan is started with.
 	inherited int
 }
@@ -216,6 +217,13 @@ func (c *compiler) hooks() error {
 	if c.o.WaitHooks {
 		c.b.Phase("wait for hooks")
 		c.wait()
+	}
+	for _, u := range c.copies {
+		if u.ro {
+			c.b.MountSetattr(u.to, plan.MountAttr{Set: unix.MOUNT_ATTR_RDONLY})
+		}
+		c.b.Close(u.from)
+		c.b.Close(u.to)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,7 +80,7 @@ func (c *compiler) mount(m *oci.Mount) error {
 		o.set &^= unix.MOUNT_ATTR_RDONLY
 	}
 	fs := c.fsopen(m.Type, m.Source, o.data)
-	mnt := c.b.Fsmount(fs, o.set)
+	mnt := c.copyUp(m, fs, target, o)
 	c.move(mnt, target, o)
 	if kernels := c.kernels(dst); kernels != nil {
 		*kernels = mnt
@@ -87,6 +88,22 @@ func (c *compiler) mount(m *oci.Mount) error {
 	}
 	c.b.Close(mnt)
 	return nil
+}
+
+// copyUp mounts a file system, and keeps a way to it and to what it covers when that
+// is to be copied into it.
+func (c *compiler) copyUp(m *oci.Mount, fs, target plan.FD, o mountOptions) plan.FD {
+	i := len(c.copies)
+	if !c.o.CopyUp || !slices.Contains(m.Options, "tmpcopyup") || m.Type != "tmpfs" || i == maxCopyUps {
+		return c.b.Fsmount(fs, o.set)
+	}
+	number := plan.FD(copyUpFD(c.inherited, i))
+	u := copyUp{from: number, to: number + 1, ro: o.set&unix.MOUNT_ATTR_RDONLY != 0}
+	mnt := c.b.Fsmount(fs, o.set&^unix.MOUNT_ATTR_RDONLY)
+	c.b.Dup3(target, u.from, true)
+	c.b.Dup3(mnt, u.to, true)
+	c.copies = append(c.copies, u)
+	return mnt
 }
 
 // kernels is where the descriptor of what is mounted on /proc or /sys is kept,

@@ -189,7 +189,7 @@ func (t *creation) compile(context.Context) error {
 		}
 	}
 	// Without a program there is a container that cannot be started.
-	o := CompileOptions{Infra: spec.Process == nil, Facts: facts, NoPivot: t.o.NoPivot, NoNewKeyring: t.o.NoNewKeyring, Wait: true, WaitHooks: hasEarlyHooks(spec.Hooks)}
+	o := CompileOptions{Infra: spec.Process == nil, Facts: facts, NoPivot: t.o.NoPivot, NoNewKeyring: t.o.NoNewKeyring, Wait: true, WaitHooks: waitsEarly(spec), CopyUp: true}
 	fifo := filepath.Join(t.c.dir, startPipe)
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		return fmt.Errorf("make start pipe: %w", err)
@@ -283,9 +283,15 @@ func startError(err error) error {
 
 // early runs the hooks between the mounts and the new root.
 func (t *creation) early(ctx context.Context) error {
-	h := t.c.Spec.Hooks
-	if !hasEarlyHooks(h) {
+	if !waitsEarly(t.c.Spec) {
 		return nil
+	}
+	if err := CopyUp(t.c.Spec, t.plan, t.c.Init.Pid); err != nil {
+		return err
+	}
+	h := t.c.Spec.Hooks
+	if h == nil {
+		h = &oci.Hooks{}
 	}
 	s := t.c.State()
 	s.Status = "creating"

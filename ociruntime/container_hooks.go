@@ -21,6 +21,9 @@ func hasEarlyHooks(h *oci.Hooks) bool {
 	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
+// waitsEarly reports whether a plan must wait before its root is changed.
+func waitsEarly(spec *oci.Spec) bool { return hasEarlyHooks(spec.Hooks) || CopiesUp(spec) }
+
 // runHooks is RunHooks.
 func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int, root string) error {
 	if len(hooks) == 0 {

@@ -169,7 +169,7 @@ func mountOptionNames() []string {
 	for _, p := range propagationOptions {
 		names = append(names, p.name)
 	}
-	names = append(names, "bind", "rbind", "idmap", "ridmap", "defaults")
+	names = append(names, "bind", "rbind", "idmap", "ridmap", "defaults", "tmpcopyup")
 	slices.Sort(names)
 	return slices.Compact(names)
 }

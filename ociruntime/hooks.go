@@ -14,5 +14,6 @@ func RunHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, p
 	return runHooks(ctx, kind, hooks, s, pid, root)
 }
 
-// HasEarlyHooks reports whether there are hooks that run before pivot_root.
-func HasEarlyHooks(h *oci.Hooks) bool { return hasEarlyHooks(h) }
+// WaitsEarly reports whether there is something to do before pivot_root: hooks, or
+// file systems to be filled.
+func WaitsEarly(spec *oci.Spec) bool { return waitsEarly(spec) }

@@ -114,7 +114,7 @@ func (o *mountOptions) special(s string) bool {
 		o.idmap = true
 	case "ridmap":
 		o.idmap, o.ridmap = true, true
-	case "tmpcopyup": // whoever makes the configuration copies; a plan cannot
+	case "tmpcopyup": // see copyup.go
 	default:
 		flags, ok := propagationFlags(s)
 		if ok {

@@ -43,6 +43,8 @@ type CompileOptions struct {
 	// Wait stops the plan before it executes the program until one byte comes
 	// from Control, and WaitHooks also before pivot_root.
 	Wait, WaitHooks bool
+	// CopyUp says that the caller calls CopyUp while the plan waits for hooks.
+	CopyUp bool
 	// Control is what Wait reads, a named pipe opened for reading and writing.
 	Control *os.File
 	// Seccomp is the compiled linux.seccomp; nil compiles it here. SeccompListener

@@ -166,3 +166,44 @@ func TestFeaturesAreTaken(t *testing.T) {
 		t.Error("network devices are said to be moved")
 	}
 }
+
+// tmpcopyup: what a new tmpfs covers is copied into it, owners and modes with it, links as
+// they are and followed nowhere, also when the tmpfs is read-only; without, it is empty.
+func TestCopyUp(t *testing.T) {
+	setup := func(s *oci.Spec) {
+		dir := filepath.Join(s.Root.Path, "srv")
+		os.MkdirAll(filepath.Join(dir, "a/b"), 0o750)
+		os.Chmod(dir, 0o711)
+		os.WriteFile(filepath.Join(dir, "a/file"), []byte("content"), 0o640)
+		os.Chown(filepath.Join(dir, "a/file"), 7, 8)
+		os.Chmod(filepath.Join(dir, "a/file"), 0o755|os.ModeSetuid)
+		os.Symlink("/etc/passwd", filepath.Join(dir, "out"))
+		unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600)
+	}
+	for name, c := range map[string]struct {
+		options []string
+		script  string
+	}{
+		"copied":    {[]string{"tmpcopyup"}, "test $(cat /srv/a/file) = content && test $(stat -c %u:%g:%a /srv/a/file) = 7:8:4755 && test $(stat -c %a /srv) = 711 && test $(stat -c %a /srv/a/b) = 750 && test $(readlink /srv/out) = /etc/passwd && ! test -e /srv/pipe && touch /srv/new"},
+		"mode":      {[]string{"tmpcopyup", "mode=1777"}, "test $(stat -c %a /srv) = 1777 && test -e /srv/a/file"},
+		"read-only": {[]string{"tmpcopyup", "ro"}, "test -e /srv/a/file && ! touch /srv/new 2>/dev/null"},
+		"empty":     {nil, "test $(ls /srv | busybox wc -l) = 0"},
+	} {
+		r, b := bundle(t, func(s *oci.Spec) {
+			setup(s)
+			s.Mounts = append(s.Mounts, oci.Mount{Destination: "/srv", Type: "tmpfs", Source: "tmpfs", Options: c.options},
+				oci.Mount{Destination: "/new", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})
+		}, "sh", "-c", c.script)
+		if code, err := r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}}); code != 0 || err != nil {
+			t.Errorf("%s: Run = %d, %v", name, code, err)
+		}
+	}
+	r, b := bundle(t, func(s *oci.Spec) {
+		setup(s)
+		os.WriteFile(filepath.Join(s.Root.Path, "srv/large"), make([]byte, 1<<20), 0o600)
+		s.Mounts = append(s.Mounts, oci.Mount{Destination: "/srv", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "size=64k"}})
+	}, "true")
+	if _, err := r.Create(context.Background(), "c", CreateOptions{Bundle: b}); err == nil || !strings.Contains(err.Error(), "copy what lies below /srv") {
+		t.Errorf("Create with too small a tmpfs = %v", err)
+	}
+}
