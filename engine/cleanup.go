@@ -362,6 +362,10 @@ func (e *Engine) newBoot(dir string) {
 		return
 	}
 	for _, s := range all {
+		if isHostPin(s.Name) {
+			_ = snaps.Remove(context.Background(), s.Name) // its mount ended with the boot
+			continue
+		}
 		if len(s.Name) != 64 || !isHex(s.Name) || e.exists(s.Name) {
 			continue
 		}

@@ -378,6 +378,9 @@ func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 			errs = append(errs, err)
 		}
 	}
+	if err := e.unpinMounts(ctx, r); err != nil {
+		errs = append(errs, err)
+	}
 	if err := e.releaseIDs(ctx, r); err != nil {
 		errs = append(errs, err)
 	}

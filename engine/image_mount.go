@@ -49,7 +49,13 @@ func (e *Engine) MountImage(ctx context.Context, name string) (ImageMount, error
 	if err := store.EnsureLayers(ctx, img); err != nil {
 		return m, err
 	}
-	return m, e.attachImage(img, m.Path)
+	if err := e.pin(ctx, imagePin(img.ID), img.TopLayer()); err != nil {
+		return m, err
+	}
+	if err := e.attachImage(img, m.Path); err != nil {
+		return m, errors.Join(err, e.unpin(ctx, imagePin(img.ID)))
+	}
+	return m, nil
 }
 
 // attachImage attaches the image's tree to the path.
@@ -165,5 +171,5 @@ func (e *Engine) unmountImage(ctx context.Context, id oci.Digest, force bool) er
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("unmount image %s: %w", id.Hex(), err)
 	}
-	return nil
+	return e.unpin(ctx, imagePin(id))
 }

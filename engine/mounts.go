@@ -139,7 +139,7 @@ func (e *Engine) runtimeMounts(ctx context.Context, r *record) ([]oci.Mount, err
 		case "glob":
 			more, err = e.globMounts(ctx, r, m)
 		case "image":
-			more, err = e.imageMount(ctx, r, m)
+			more, err = e.imageMount(ctx, r, m, mountPin(r, i))
 		case "tmpfs", "ramfs", "devpts":
 			more = []oci.Mount{{Destination: m.Destination, Type: m.Type, Source: m.Type, Options: tmpfsOptions(m)}}
 		default:
@@ -261,7 +261,7 @@ func (e *Engine) globMounts(ctx context.Context, r *record, m *Mount) ([]oci.Mou
 
 // imageMount mounts another image's files, read-only, or with rw under a layer
 // that is the container's own.
-func (e *Engine) imageMount(ctx context.Context, r *record, m *Mount) ([]oci.Mount, error) {
+func (e *Engine) imageMount(ctx context.Context, r *record, m *Mount, pin string) ([]oci.Mount, error) {
 	if m.SubPath != "" {
 		return nil, errors.New("a part of an image cannot be mounted; mount the whole")
 	}
@@ -283,6 +283,11 @@ func (e *Engine) imageMount(ctx context.Context, r *record, m *Mount) ([]oci.Mou
 	var chain oci.Digest
 	if n := len(img.Layers); n > 0 {
 		chain = img.Layers[n-1].Chain
+	}
+	if chain != "" {
+		if err := snaps.Pin(ctx, pin, chain); err != nil {
+			return nil, err
+		}
 	}
 	mounts, err := snaps.ViewMounts(chain)
 	if err != nil {

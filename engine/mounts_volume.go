@@ -133,10 +133,15 @@ func (e *Engine) dropHold(name, who string) error {
 
 func (e *Engine) detachVolume(name string) error {
 	data := filepath.Join(e.volumeDir(name), "_data")
+	was := false
 	for mounted(data) {
 		if err := unix.Unmount(data, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return fmt.Errorf("unmount volume %s: %w", name, err)
 		}
+		was = true
+	}
+	if was {
+		return e.unpin(context.Background(), volumePin(name))
 	}
 	return nil
 }

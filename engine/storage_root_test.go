@@ -126,3 +126,65 @@ func (h *harness) imageExists(name string) (bool, error) {
 	}
 	return store.Exists(h.Context(), name)
 }
+
+// Layers that are mounted outlive their image, until nobody reads them.
+func TestMountedLayersStay(t *testing.T) {
+	h := newHarness(t)
+	ctx := h.Context()
+	h.importRootfs("fx:1")
+	m, err := h.e.MountImage(ctx, "fx:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(m.Path, unix.MNT_DETACH) })
+	o := h.options("sleep", "1000")
+	o.Mounts = []Mount{{Type: "image", Source: "fx:1", Destination: "/im"}}
+	id := h.detached(o)
+	if _, err := h.e.VolumeCreate(ctx, VolumeCreateOptions{Name: "iv", Driver: "image", Options: map[string]string{"image": "fx:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	volume, err := h.e.VolumeMount(ctx, "iv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.e.RemoveImage(ctx, "fx:1", ImageRemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.e.PruneImages(ctx, true, ImageListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{m.Path, volume} {
+		if _, err := os.Stat(filepath.Join(dir, "etc/passwd")); err != nil {
+			t.Errorf("under the mount: %v", err)
+		}
+	}
+	if code, out := h.exec(id, "grep", "-c", "root:", "/im/etc/passwd"); code != 0 {
+		t.Errorf("in the container: %d, %s", code, out)
+	}
+	layers := func() int {
+		if _, err := h.e.PruneImages(ctx, true, ImageListOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		entries, _ := os.ReadDir(filepath.Join(h.dir, "root/snapshots/l"))
+		return len(entries)
+	}
+	zero := uint(0)
+	for _, end := range []func() error{
+		func() error { _, err := h.e.UnmountImages(ctx, false); return err },
+		func() error { _, err := h.e.VolumeUnmount(ctx, "iv"); return err },
+		func() error { _, err := h.e.Remove(ctx, id, RemoveOptions{Force: true, Timeout: &zero}); return err },
+	} {
+		if layers() == 0 {
+			t.Error("the layer is gone while it is used")
+		}
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := layers(); n > 0 {
+		t.Errorf("%d layers are left", n)
+	}
+	if _, err := h.e.VolumeRemove(ctx, "iv", true, nil); err != nil {
+		t.Error(err)
+	}
+}

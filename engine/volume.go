@@ -347,6 +347,11 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 		return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
 	unix.Unmount(v.Mountpoint, unix.MNT_DETACH)
+	if v.Driver == "image" {
+		if err := e.unpin(ctx, volumePin(v.Name)); err != nil {
+			return "", err
+		}
+	}
 	if err := e.removeAnonymous(ctx, v.Name, ""); err != nil {
 		return "", err
 	}

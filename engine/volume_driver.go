@@ -131,6 +131,9 @@ func (e *Engine) attachVolume(ctx context.Context, v *Volume) error {
 		if err != nil {
 			return err
 		}
+		if err := snaps.Pin(ctx, volumePin(v.Name), img.TopLayer()); err != nil {
+			return err
+		}
 		return snaps.AttachView(img.TopLayer(), v.Mountpoint)
 	}
 	flags, data := mountFlags(splitOptions(v.Options["o"]))
