@@ -31,7 +31,6 @@ func TestLongListWithoutAppend(t *testing.T) {
 	if _, err := overlayByConfig(mounts[0], false); !errors.Is(err, errLongLower) {
 		t.Fatalf("by fsconfig: %v, want errLongLower", err)
 	}
-	before, _ := os.ReadFile("/proc/self/mountinfo")
 	view, err := s.ViewMounts(chain)
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +54,8 @@ func TestLongListWithoutAppend(t *testing.T) {
 		}
 		tree.Close()
 	}
-	if after, _ := os.ReadFile("/proc/self/mountinfo"); string(after) != string(before) {
-		t.Error("the mounts of this process are not what they were")
+	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), s.dir) {
+		t.Error("a mount is seen by this process")
 	}
 	// The mount can be attached as any other.
 	fd, err := s.overlayByMount(view[0])
