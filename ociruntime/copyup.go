@@ -1,14 +1,18 @@
 package ociruntime
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"hull/oci"
 	"hull/plan"
@@ -44,9 +48,66 @@ func CopiesUp(spec *oci.Spec) bool { return len(copiesUp(spec)) > 0 }
 // CopyUp copies what new file systems cover in the container of process pid, whose plan
 // was compiled with CompileOptions.CopyUp and waits for hooks.
 func CopyUp(spec *oci.Spec, p *plan.Plan, pid int) error {
+	if !CopiesUp(spec) {
+		return nil
+	}
+	uid, err := rootID(pid, "uid_map")
+	if err != nil {
+		return err
+	}
+	gid, err := rootID(pid, "gid_map")
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		if uid != 0 || gid != 0 {
+			runtime.LockOSThread() // and never unlocked: the thread ends with what was done to it
+			if err := becomeOwner(uid, gid); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- copyAll(spec, len(p.Files()), pid)
+	}()
+	return <-done
+}
+
+// rootID is the id that the container's root has here.
+func rootID(pid int, file string) (int, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + file)
+	if err != nil {
+		return 0, fmt.Errorf("copy up: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if w := strings.Fields(line); len(w) == 3 && w[0] == "0" {
+			return strconv.Atoi(w[1])
+		}
+	}
+	return 0, fmt.Errorf("copy up: nobody is root in the user namespace of process %d", pid)
+}
+
+// becomeOwner lets this thread make files where only the ids of a user namespace exist. It
+// keeps its capabilities, which the change of the id takes away.
+func becomeOwner(uid, gid int) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	err := unix.Capget(&hdr, &caps[0])
+	if err == nil {
+		unix.Setfsgid(gid)
+		unix.Setfsuid(uid)
+		err = unix.Capset(&hdr, &caps[0])
+	}
+	if err != nil {
+		return fmt.Errorf("copy up as user %d: %w", uid, err)
+	}
+	return nil
+}
+
+func copyAll(spec *oci.Spec, files, pid int) error {
 	for i, m := range copiesUp(spec) {
 		dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
-		fd := copyUpFD(len(p.Files()), i)
+		fd := copyUpFD(files, i)
 		if err := copyTree(dir+strconv.Itoa(fd), dir+strconv.Itoa(fd+1), spec.Mounts[m].Options); err != nil {
 			return fmt.Errorf("copy what lies below %s: %w", spec.Mounts[m].Destination, err)
 		}
@@ -55,7 +116,8 @@ func CopyUp(spec *oci.Spec, p *plan.Plan, pid int) error {
 }
 
 // copyTree copies directories, files and links. What lies in the container's root may be
-// anything, so nothing is opened that leads out of the two directories.
+// anything, so nothing is opened that leads out of the two directories. What was mounted
+// on the new file system since is neither copied to nor entered.
 func copyTree(from, to string, options []string) error {
 	src, err := os.OpenRoot(from)
 	if err != nil {
@@ -67,6 +129,10 @@ func copyTree(from, to string, options []string) error {
 		return err
 	}
 	defer dst.Close()
+	top, err := dst.Stat(".")
+	if err != nil {
+		return err
+	}
 	ownMode := slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "mode=") })
 	return fs.WalkDir(src.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -82,8 +148,21 @@ func copyTree(from, to string, options []string) error {
 			}
 			return dst.Chmod(name, info.Mode())
 		}
+		if there, err := dst.Lstat(name); err == nil && (!there.IsDir() || !info.IsDir() || device(there) != device(top)) {
+			if info.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		return copyOne(src, dst, name, info)
 	})
+}
+
+func device(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Dev
+	}
+	return 0
 }
 
 func copyOne(src, dst *os.Root, name string, info fs.FileInfo) error {
@@ -93,8 +172,8 @@ func copyOne(src, dst *os.Root, name string, info fs.FileInfo) error {
 	}
 	switch {
 	case info.IsDir():
-		if err := dst.Mkdir(name, 0o700); err != nil {
-			return err
+		if err := dst.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err // one that is there is the way to another mount's place
 		}
 	case info.Mode().IsRegular():
 		if err := copyFile(src, dst, name); err != nil {

@@ -198,6 +198,31 @@ func TestCopyUp(t *testing.T) {
 			t.Errorf("%s: Run = %d, %v", name, code, err)
 		}
 	}
+	// What is mounted on the tmpfs is not written to; files belong to a user namespace's ids.
+	volume := t.TempDir()
+	for _, userns := range []bool{false, true} {
+		r, b := bundle(t, func(s *oci.Spec) {
+			setup(s)
+			os.WriteFile(filepath.Join(s.Root.Path, "srv/here"), nil, 0o600)
+			if userns {
+				for d := s.Root.Path; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+					os.Chmod(d, 0o755)
+				}
+				os.Chmod(filepath.Dir(volume), 0o755)
+				withUserNS(s)
+				filepath.WalkDir(s.Root.Path, func(p string, _ os.DirEntry, err error) error { return os.Lchown(p, 100000, 100000) })
+			}
+			s.Mounts = append(s.Mounts, oci.Mount{Destination: "/srv", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}},
+				oci.Mount{Destination: "/srv/a", Type: "bind", Source: volume, Options: []string{"bind"}},
+				oci.Mount{Destination: "/srv/here", Type: "bind", Source: "/etc/hostname", Options: []string{"bind", "ro"}})
+		}, "sh", "-c", "test $(stat -c %u /srv/out) = 0 && test $(ls /srv/a | busybox wc -l) = 0 && test -s /srv/here")
+		if code, err := r.Run(context.Background(), "c", RunOptions{CreateOptions: CreateOptions{Bundle: b}}); code != 0 || err != nil {
+			t.Errorf("user namespace %v: Run = %d, %v", userns, code, err)
+		}
+	}
+	if left, _ := os.ReadDir(volume); len(left) > 0 {
+		t.Errorf("%s was copied into a volume", left[0].Name())
+	}
 	r, b := bundle(t, func(s *oci.Spec) {
 		setup(s)
 		os.WriteFile(filepath.Join(s.Root.Path, "srv/large"), make([]byte, 1<<20), 0o600)
