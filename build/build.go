@@ -28,6 +28,8 @@ import (
 // A Runner runs RUN.
 type Runner interface {
 	RunStep(ctx context.Context, o engine.StepOptions, keep func(engine.StepEnd) error) error
+	// SweepSteps ends what killed builds left running.
+	SweepSteps(ctx context.Context) error
 }
 
 var _ Runner = (*engine.Engine)(nil)
@@ -87,6 +89,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer bg.close()
+	if err := b.Runner.SweepSteps(ctx); err != nil {
+		bg.Show(Event{Kind: Warning, Text: fmt.Sprintf("clean up after a build that was killed: %v", err)})
+	}
 	hold, err := b.Images.Hold(ctx)
 	if err != nil {
 		return Result{}, err

@@ -114,6 +114,8 @@ func (b *buildFlags) declareImage(f *command.Flags) {
 	f.BoolVar(&o.Rewrite, "rewrite-timestamp", false, "Let no file of the new layers be younger than --source-date-epoch")
 	f.BoolVar(&b.squashFlag().one, "squash", false, "Make one layer of all that the instructions change")
 	f.BoolVar(&o.SquashAll, "squash-all", false, "Make one layer of the whole image, that of its base too")
+	f.Bool("disable-compression", true, "Layers are stored uncompressed here, and compressed by push: for compatibility")
+	f.Hide("disable-compression")
 	f.BoolVar(&b.compress, "compress", false, "Docker's flag for a slow way to a daemon: nothing is sent here")
 	f.Hide("compress")
 }

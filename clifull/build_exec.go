@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"hull/build"
 	"hull/command"
@@ -128,6 +130,9 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if b.call == "targets" {
 		return s.runTargets(ctx, o)
 	}
+	// Who is interrupted takes away what he made: containers of steps, secrets.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	show, err := s.buildProgress(b)
 	if err != nil {
 		return err
@@ -147,7 +152,10 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if err != nil {
 		return err
 	}
-	res, err := s.buildAll(ctx, bd, b, o)
+	res, err := s.buildAll(ctx, bd, b, show, o)
+	if ctx.Err() != nil && err != nil {
+		return context.Canceled
+	}
 	if err != nil {
 		show.failed(err)
 		return buildError(err)

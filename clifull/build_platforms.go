@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hull/build"
 	"hull/image"
@@ -12,7 +13,7 @@ import (
 
 // buildAll builds for each platform that was asked for. Several make a
 // manifest list, and so does --manifest; the names are the list's then.
-func (s *session) buildAll(ctx context.Context, bd *build.Builder, b *buildFlags, o build.Options) (build.Result, error) {
+func (s *session) buildAll(ctx context.Context, bd *build.Builder, b *buildFlags, show *buildProgress, o build.Options) (build.Result, error) {
 	platforms, err := b.platformList(o)
 	if err != nil {
 		return build.Result{}, err
@@ -39,6 +40,11 @@ func (s *session) buildAll(ctx context.Context, bd *build.Builder, b *buildFlags
 	var entries []image.ListEntry
 	for _, p := range platforms {
 		o.Platform = p
+		if b.logSplit && b.logFile != "" {
+			if err := show.logTo(b.logFile + "_" + strings.ReplaceAll(p.String(), "/", "_")); err != nil {
+				return last, err
+			}
+		}
 		res, err := bd.Build(ctx, o)
 		if err != nil {
 			return res, fmt.Errorf("build for %s: %w", p, err)

@@ -44,17 +44,27 @@ func (s *session) buildProgress(b *buildFlags) (*buildProgress, error) {
 		p.out, file = s.stderr, s.stderr
 	}
 	if b.logFile != "" {
-		f, err := os.OpenFile(b.logFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-		if err != nil {
-			return nil, fmt.Errorf("open --logfile: %w", err)
-		}
-		p.out, p.errs, p.closer = f, f, f
-		return p, nil
+		return p, p.logTo(b.logFile)
 	}
 	if !p.quiet && !p.json && (b.progress == "tty" || b.progress == "auto" && term.IsTerminal(int(file.Fd()))) {
 		p.view = newBuildView(file)
 	}
 	return p, nil
+}
+
+// logTo sends everything to a file from now on.
+func (p *buildProgress) logTo(file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("open --logfile: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closer != nil {
+		p.closer.Close()
+	}
+	p.out, p.errs, p.closer = f, f, f
+	return nil
 }
 
 func (p *buildProgress) close() {

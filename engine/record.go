@@ -52,8 +52,10 @@ type record struct {
 	// Incomplete marks a container that is being created, or whose creator
 	// was killed.
 	Incomplete bool `json:",omitempty"`
-	// Step marks a step of a build: no list shows it.
-	Step bool `json:",omitempty"`
+	// Step marks a step of a build: no list shows it. Builder is the process that
+	// waits for it.
+	Step    bool            `json:",omitempty"`
+	Builder state.ProcessID `json:",omitzero"`
 
 	// step is what RunStep was told.
 	step *StepOptions

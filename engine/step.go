@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"hull/layer"
 	"hull/monitor"
 	"hull/oci"
+	"hull/state"
 )
 
 // A StepBase is what a step of a build runs upon, in the place of an image.
@@ -97,6 +99,26 @@ func joinUndo(err, undo error) error {
 func (r *record) fromStep() {
 	b := &r.step.Base
 	r.Image, r.Chain, r.ImageName, r.Arch, r.Step = b.Config, b.Chain, b.Name, b.Arch, true
+	r.Builder = state.Self()
+}
+
+// SweepSteps ends and removes the steps of builds that were killed: nobody
+// waits for them, and no list shows them.
+func (e *Engine) SweepSteps(ctx context.Context) error {
+	all, err := e.records()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range all {
+		if !r.Step || r.Builder.Alive() {
+			continue
+		}
+		if _, err := e.Remove(ctx, r.ID, RemoveOptions{Force: true, Timeout: new(uint)}); err != nil && !errors.Is(err, ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // stepEnd sorts what a step changed.
