@@ -12,7 +12,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"hull/oci"
+	"hull/snapshot"
 )
 
 // settleMounts turns the user's mounts, the image's volumes and the defaults
@@ -222,10 +225,8 @@ func (e *Engine) overlayMount(r *record, m *Mount, src string) ([]oci.Mount, err
 		if err := os.RemoveAll(filepath.Join(r.dir, name)); err != nil {
 			return nil, err
 		}
-		for _, d := range []string{upper, work} {
-			if err := os.MkdirAll(d, 0o755); err != nil {
-				return nil, err
-			}
+		if err := makeUpper(upper, work, src); err != nil {
+			return nil, err
 		}
 	}
 	for _, p := range []string{src, upper, work} {
@@ -233,8 +234,29 @@ func (e *Engine) overlayMount(r *record, m *Mount, src string) ([]oci.Mount, err
 			return nil, fmt.Errorf("path %q holds a character that overlay options cannot", p)
 		}
 	}
-	return []oci.Mount{{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{
-		"lowerdir=" + src, "upperdir=" + upper, "workdir=" + work, "rprivate"}}}, nil
+	return []oci.Mount{{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: append([]string{
+		"lowerdir=" + src, "upperdir=" + upper, "workdir=" + work, "rprivate"}, snapshot.OverlayOptions(e.o.Rootless)...)}}, nil
+}
+
+// makeUpper makes the directories of a layer above src. The merged tree shows
+// the owner and mode of the topmost, so they are those of src.
+func makeUpper(upper, work, src string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(src, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", src, err)
+	}
+	for _, d := range []string{upper, work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil // the mount says what is wrong
+	}
+	if err := unix.Chown(upper, int(st.Uid), int(st.Gid)); err != nil && err != unix.EINVAL { // an owner that the user's ids do not have
+		return fmt.Errorf("give the layer above %s its owner: %w", src, err)
+	}
+	return unix.Chmod(upper, st.Mode&0o7777)
 }
 
 // globMounts binds each match into the destination.
@@ -340,10 +362,9 @@ func hostID(m []oci.LinuxIDMapping, id uint32) int {
 
 // makeOverlay makes the directories of the throw-away layer above a rootfs.
 func (e *Engine) makeOverlay(r *record) error {
-	for _, d := range []string{"upper", "work"} {
-		if err := os.MkdirAll(filepath.Join(r.dir, "rootfs", d), 0o755); err != nil {
-			return fmt.Errorf("make layer above %s: %w", r.Options.Rootfs, err)
-		}
+	dir := filepath.Join(r.dir, "rootfs")
+	if err := makeUpper(filepath.Join(dir, "upper"), filepath.Join(dir, "work"), r.Options.Rootfs); err != nil {
+		return fmt.Errorf("make layer above %s: %w", r.Options.Rootfs, err)
 	}
 	return nil
 }
@@ -360,8 +381,8 @@ func (e *Engine) rootMounts(r *record) ([]oci.Mount, error) {
 			return nil, fmt.Errorf("rootfs %q: its path holds a character that overlay options cannot", o.Rootfs)
 		}
 		dir := filepath.Join(r.dir, "rootfs")
-		return []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{
-			"lowerdir=" + o.Rootfs, "upperdir=" + filepath.Join(dir, "upper"), "workdir=" + filepath.Join(dir, "work")}}}, nil
+		return []oci.Mount{{Type: "overlay", Source: "overlay", Options: append([]string{
+			"lowerdir=" + o.Rootfs, "upperdir=" + filepath.Join(dir, "upper"), "workdir=" + filepath.Join(dir, "work")}, snapshot.OverlayOptions(e.o.Rootless)...)}}, nil
 	case r.bare():
 		return bareRoot(), nil
 	case r.made != nil:

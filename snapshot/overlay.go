@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -91,11 +92,16 @@ func (s *Store) extra(opts []string) []string {
 			opts = append(opts, m)
 		}
 	}
-	if s.o.Rootless {
+	return append(opts, OverlayOptions(s.o.Rootless)...)
+}
+
+// OverlayOptions are what every overlay is mounted with, by root or by a user.
+func OverlayOptions(rootless bool) []string {
+	if rootless {
 		// It turns the other two off, and old kernels refuse them beside it.
-		return append(opts, "index=off", "userxattr")
+		return []string{"index=off", "userxattr"}
 	}
-	return append(opts, ours...)
+	return slices.Clone(ours)
 }
 
 func (s *Store) lowerDirs(lower string) string {
