@@ -115,7 +115,7 @@ func (s *session) removeImages(ctx context.Context, e *engine.Engine, names []st
 		r, err := e.RemoveImage(ctx, name, o.ImageRemoveOptions)
 		s.printRemovedImages(r)
 		switch {
-		case err == nil, errors.Is(err, image.ErrNotFound) && (o.ignore || o.Force && s.docker()):
+		case err == nil, errors.Is(err, image.ErrNotFound) && (o.ignore || o.Force):
 			return nil
 		case errors.Is(err, image.ErrNotFound):
 			code = max(code, command.CodeFailed)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 )
 
 // Exit codes of the program itself; a container's own code passes through.
@@ -69,8 +70,11 @@ func Report(w io.Writer, err error) int {
 	for _, e := range flatten(err) {
 		fmt.Fprintf(w, "Error: %s\n", Printable(e.Error()))
 		var h interface{ Hint() string }
-		if errors.As(e, &h) && h.Hint() != "" {
+		switch {
+		case errors.As(e, &h) && h.Hint() != "":
 			fmt.Fprintf(w, "hint: %s\n", Printable(h.Hint()))
+		case errors.Is(e, syscall.ENOSPC), errors.Is(e, syscall.EDQUOT):
+			fmt.Fprintln(w, "hint: make room: hull system prune removes what is not used; --root is another place")
 		}
 	}
 	var usage *UsageError

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"hull/blob"
 	"hull/oci"
 )
 
@@ -233,6 +234,15 @@ func (a *Assembly) Close() error {
 	}
 	a.hold.Release()
 	return nil
+}
+
+// GiveUp ends an assembly that failed for a cause. What may still be of use,
+// when the same is tried again, stays until the next prune; the rest goes.
+func (a *Assembly) GiveUp(ctx context.Context, cause error) error {
+	if noRoom(cause) || errors.Is(cause, blob.ErrDigest) || errors.Is(cause, ErrMismatch) {
+		return a.Discard(ctx)
+	}
+	return a.Close()
 }
 
 // Discard ends the assembly and removes what it stored, unless it is finished:

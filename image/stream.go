@@ -206,13 +206,23 @@ func (k *Sink) Commit() error {
 // layer goes on there. After Commit it does nothing.
 func (k *Sink) Close() error { return k.w.Close() }
 
+// Abort gives the blob up and removes what came of it.
+func (k *Sink) Abort() error { return k.w.Abort() }
+
 // Copy writes r, which begins at Offset, and commits.
 func (k *Sink) Copy(ctx context.Context, r io.Reader) error {
 	defer k.Close()
 	if _, err := io.CopyBuffer(onlyWriter{k}, contextReader{ctx, r}, make([]byte, 256<<10)); err != nil {
+		if noRoom(err) {
+			k.Abort() // what cannot go on gives its room back
+		}
 		return err
 	}
 	return k.Commit()
+}
+
+func noRoom(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 type onlyWriter struct{ io.Writer }

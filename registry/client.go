@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.podman.io/image/v5/types"
@@ -220,7 +221,11 @@ func (h *host) connect(ctx context.Context) (*url.URL, error) {
 		h.c.o.Log("GET %s", req.URL)
 		resp, err := h.own.Do(req)
 		if err != nil {
-			first = errors.Join(first, err)
+			if first == nil || errors.Is(err, syscall.ECONNREFUSED) {
+				first = err // the same by either scheme
+			} else {
+				first = fmt.Errorf("%w; %w", first, err)
+			}
 			continue
 		}
 		drain(resp)

@@ -178,7 +178,7 @@ func (t *Transfer) pullRef(ctx context.Context, ref oci.Reference, o PullOptions
 			break
 		}
 	}
-	return Pulled{}, fmt.Errorf("pull %s: %w", ref, errors.Join(errs...))
+	return Pulled{}, pullHint(fmt.Errorf("pull %s: %w", ref, errors.Join(errs...)), ref)
 }
 
 func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref oci.Reference, want string, rules trust.Rules, o PullOptions) (Pulled, error) {
@@ -312,13 +312,13 @@ func (t *Transfer) fetch(ctx context.Context, repo *registry.Repository, ref oci
 		}
 	}
 	if err := t.fetchLayers(ctx, repo, a, len(a.Config().RootFS.DiffIDs)); err != nil {
-		return image.Image{}, err
+		return image.Image{}, errors.Join(err, a.GiveUp(ctx, err))
 	}
 	t.notify(Event{Kind: Config, Blob: a.ID(), Size: int64(len(config))})
 	t.notify(Event{Kind: Manifest})
 	img, err := a.Finish(ctx, o)
 	if err != nil {
-		return image.Image{}, err
+		return image.Image{}, errors.Join(err, a.GiveUp(ctx, err))
 	}
 	t.notify(Event{Kind: Storing})
 	for _, l := range img.Layers {
