@@ -3,7 +3,6 @@ package monitor
 import (
 	"encoding/binary"
 	"errors"
-	"os"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -63,10 +62,16 @@ func Main() int {
 	return s.become(s.cfg.Cleanup, s.cfg.Env)
 }
 
+// endings are the signals of a session's or a machine's end.
+var endings = []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT}
+
 // become executes the clean-up in the monitor's place.
 func (s *server) become(argv, env []string) int {
 	if len(argv) == 0 {
 		return 0
+	}
+	for _, sig := range endings {
+		signal.Reset(sig)
 	}
 	for _, c := range s.clients {
 		closeFD(&c.fd)
@@ -81,9 +86,6 @@ func (s *server) become(argv, env []string) int {
 func (s *server) start() (started bool, err error) {
 	// What needs no configuration is done while the engine makes it.
 	unix.Setsid() // fails only for a leader, which is then alone already
-	// A handler and not SIG_IGN, which the container would inherit. The
-	// monitor outlives the signals of a session's end; its container decides.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	if s.cfg, err = s.readConfig(); err != nil {
 		return false, err
 	}
@@ -102,8 +104,17 @@ func (s *server) start() (started bool, err error) {
 			return false, &stepError{"become a reaper", err}
 		}
 	}
+	for _, sig := range endings {
+		defaultSignal(sig)
+	}
 	if err := s.launch(); err != nil {
 		return false, err
+	}
+	// The monitor outlives the signals of a session's end; its container
+	// decides. Not before the launch, for the container would inherit it; and
+	// not by a handler, for the runtime would keep three threads for it.
+	for _, sig := range endings {
+		signal.Ignore(sig)
 	}
 	for s.report >= 0 && s.pidfd < 0 {
 		if err := s.readReport(); err != nil {

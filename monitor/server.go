@@ -19,8 +19,8 @@ const (
 // A server is the state of a running monitor.
 type server struct {
 	oomScore []byte // the monitor's own before it was made a late victim
-	cfg *Config
-	log *logWriter
+	cfg      *Config
+	log      *logWriter
 
 	files []int // the plan and its files
 	hold  int
