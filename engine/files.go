@@ -80,8 +80,8 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 	if path := firstOf(o.InitPath, e.o.Defaults.InitPath); o.Init && path != "" {
 		w.files[initPath] = path
 	}
-	if socket := notifySocket(o); socket != "" {
-		w.files[notifyPath] = socket
+	if f.Activation.Notify != "" {
+		w.files[notifyPath] = filepath.Join(e.containerRun(r.ID), notifySocket)
 	}
 	f.Files = w.files
 	if w.err != nil {

@@ -165,6 +165,9 @@ func (e *Engine) noteHealth(ctx context.Context, r *record, p state.ProcessID, h
 	if err := e.saveState(r, s); err != nil {
 		return err
 	}
+	if s.Health == HealthHealthy && old != HealthHealthy {
+		notifyHealthy(&r.Options)
+	}
 	if err := e.logHealth(ctx, r, h, result); err != nil {
 		e.warn("%v", err)
 	}
@@ -249,6 +252,15 @@ func (e *Engine) HealthLoop(ctx context.Context, id string) error {
 	}
 }
 
+// healthEnv are the variables of the process that checks a container's health.
+func healthEnv(r *record) []string {
+	env := cleanupEnv()
+	if socket := os.Getenv("NOTIFY_SOCKET"); socket != "" && r.Options.SdNotify == "healthy" {
+		env = append(env, "NOTIFY_SOCKET="+socket)
+	}
+	return env
+}
+
 // watchHealth leaves a process that runs HealthLoop.
 func (e *Engine) watchHealth(r *record) error {
 	if h, ok := r.health(); !ok || h.Interval < 0 {
@@ -261,7 +273,7 @@ func (e *Engine) watchHealth(r *record) error {
 	defer null.Close()
 	argv := append(append([]string{e.o.Executable}, e.o.GlobalArgs...), "internal-health", r.ID)
 	_, err = syscall.ForkExec(e.o.Executable, argv, &syscall.ProcAttr{
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}, Env: cleanupEnv(), Sys: &syscall.SysProcAttr{Setsid: true}})
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}, Env: healthEnv(r), Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return fmt.Errorf("watch health of container %s: %w", r.Name, err)
 	}

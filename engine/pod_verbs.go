@@ -64,7 +64,7 @@ func (e *Engine) ensurePod(ctx context.Context, id string) error {
 	if err != nil || s.running() {
 		return err
 	}
-	if err := e.Start(ctx, p.Infra); err != nil {
+	if err := e.startNeeded(ctx, p.Infra); err != nil {
 		return err
 	}
 	return e.runInitContainers(ctx, id)
@@ -81,7 +81,7 @@ func (e *Engine) runInitContainers(ctx context.Context, pod string) error {
 		if m.r.Options.InitCtr == "" || m.s.running() {
 			continue
 		}
-		if err := e.Start(ctx, m.r.ID); err != nil {
+		if err := e.startNeeded(ctx, m.r.ID); err != nil {
 			return fmt.Errorf("init container %s: %w", m.r.Name, err)
 		}
 		code, err := e.Wait(ctx, m.r.ID, WaitOptions{Interval: 5 * time.Millisecond})

@@ -47,6 +47,8 @@ type specFacts struct {
 	Terminal    string     // TERM of the engine
 	ConsoleSize *specs.Box // of the terminal that watches; nil is not known
 	Hooks       *specs.Hooks
+	// Activation is what the service manager gave for the container.
+	Activation activation
 	// RootPath and RootReadonly: what the runtime-spec calls root.
 	RootPath string
 }
@@ -246,6 +248,15 @@ func environment(r *record, f specFacts, hostname string) []string {
 	}
 	if f.Files[notifyPath] != "" {
 		env.set("NOTIFY_SOCKET=" + notifyPath)
+		if f.Activation.Watchdog != "" {
+			env.set("WATCHDOG_USEC=" + f.Activation.Watchdog)
+		}
+	}
+	if n := f.Activation.Listen; n > 0 {
+		env.set("LISTEN_FDS=" + strconv.Itoa(n))
+		if f.Activation.Names != "" {
+			env.set("LISTEN_FDNAMES=" + f.Activation.Names)
+		}
 	}
 	for _, kv := range o.Env {
 		env.set(kv)

@@ -34,6 +34,8 @@ type startOptions struct {
 	// lock is the container's: a monitor that was told to start holds it until
 	// it has, so that nobody takes a start that goes on for one that was cut off.
 	lock *lock
+	// needed says that the container is started because another needs it.
+	needed bool
 	// wait leaves the program waiting for releaseInit.
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
@@ -64,6 +66,7 @@ type starting struct {
 	root    []oci.Mount
 	plan    *plan.Plan
 	control *os.File
+	notify  *os.File    // the container's socket to the service manager
 	files   []*os.File // closed at the end
 }
 
@@ -164,6 +167,15 @@ func (t *starting) lookUp(ctx context.Context) (err error) {
 	if t.facts, err = t.e.baseFacts(t.r); err != nil {
 		return err
 	}
+	if !t.o.needed && !t.r.bare() {
+		t.facts.Activation = activated(&t.r.Options)
+		if t.facts.Activation.Notify != "" {
+			if t.notify, err = listenNotify(t.e.containerRun(t.r.ID)); err != nil {
+				return err
+			}
+			t.keep(t.notify)
+		}
+	}
 	t.facts.Join = map[oci.LinuxNamespaceType]string{}
 	for kind, mode := range t.r.joins() {
 		if t.facts.Join[kind], err = t.e.joinPath(kind, mode); err != nil {
@@ -190,7 +202,7 @@ func (e *Engine) ensureRunning(ctx context.Context, id string) error {
 	if s.running() {
 		return nil
 	}
-	if err := e.Start(ctx, id); err != nil {
+	if err := e.startNeeded(ctx, id); err != nil {
 		return fmt.Errorf("start container %s, which is needed: %w", r.Name, err)
 	}
 	return nil
@@ -441,7 +453,7 @@ func (t *starting) compile(ctx context.Context) error {
 		}
 		o.Trees = append(o.Trees, ociruntime.Tree{Source: src, File: t.keep(tree)})
 	}
-	for _, fd := range preserved(t.r.Options.PreserveFDs, t.r.Options.PreserveFD) {
+	for _, fd := range preserved(max(t.r.Options.PreserveFDs, t.facts.Activation.Listen), t.r.Options.PreserveFD) {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))
 	}
 	var warnings []string
@@ -476,13 +488,14 @@ func (t *starting) launch() (*monitor.Session, error) {
 		return nil, err
 	}
 	cfg.Wait = t.control != nil
+	cfg.NotifyTo = t.facts.Activation.Notify
 	if t.names[0] != nil {
 		if err := t.e.nameConfig(t.r, &cfg); err != nil {
 			return nil, err
 		}
 	}
 	so := t.e.spawnOptions(t.o)
-	so.Names = t.names
+	so.Names, so.Notify = t.names, t.notify
 	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
 	spare := t.o.spare
 	if spare == nil {
@@ -638,7 +651,9 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	}
 	if !t.o.wait {
 		t.e.event(ctx, "container", "start", t.r, nil)
-		notifyStarted(&t.r.Options, s.Monitor)
+		if !t.o.needed && !t.r.bare() {
+			notifyStarted(&t.r.Options, s.Monitor)
+		}
 	}
 	if s.Health != "" {
 		if err := t.e.watchHealth(t.r); err != nil {

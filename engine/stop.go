@@ -19,18 +19,29 @@ const defaultStopTimeout = 10 // seconds
 
 // Start starts a container that does not run. One that does is left alone.
 func (e *Engine) Start(ctx context.Context, name string) error {
+	return e.startNamed(ctx, name, startOptions{})
+}
+
+// startNeeded is Start of a container that another needs, or of a pod's own:
+// what a service manager gave this process is not for it.
+func (e *Engine) startNeeded(ctx context.Context, name string) error {
+	return e.startNamed(ctx, name, startOptions{needed: true})
+}
+
+func (e *Engine) startNamed(ctx context.Context, name string, o startOptions) error {
 	r, s, l, err := e.openForStart(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer l.Release()
+	o.lock = l
 	switch s.Status {
 	case StatusRunning:
 		return nil
 	case StatusInitialized:
 		return e.releaseInit(ctx, r, s)
 	}
-	_, err = e.start(ctx, r, s, startOptions{lock: l})
+	_, err = e.start(ctx, r, s, o)
 	if err != nil {
 		return e.startFailed(r, s, err)
 	}

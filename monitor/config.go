@@ -57,6 +57,10 @@ type Config struct {
 	// NameServers are asked for the rest; none means the host's.
 	NamesDir    string
 	NameServers []string
+	// NotifyTo is the service manager's socket, to which the monitor passes on
+	// what the container says on a socket that came after these; empty: there
+	// is none.
+	NotifyTo string
 	// Hold says that one more descriptor came, which is kept open until it is
 	// known what became of the start.
 	Hold bool
@@ -125,7 +129,7 @@ func (c *Config) fields() []field {
 		{"log-max-files", &c.LogMaxFiles}, {"log-tag", &c.LogTag},
 		{"terminal", &c.Terminal}, {"open-stdin", &c.OpenStdin}, {"stdin-once", &c.StdinOnce},
 		{"wait", &c.Wait}, {"attach-flags", &c.AttachFlags}, {"attached", &c.Attached},
-		{"plan-files", &c.PlanFiles}, {"names-dir", &c.NamesDir}, {"name-servers", &c.NameServers}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
+		{"plan-files", &c.PlanFiles}, {"names-dir", &c.NamesDir}, {"name-servers", &c.NameServers}, {"notify-to", &c.NotifyTo}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
 		{"reaper", &c.Reaper}, {"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
 	}
 }

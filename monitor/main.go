@@ -56,6 +56,7 @@ func Main() int {
 	if err := s.loop(); err != nil {
 		return 125
 	}
+	s.notify.drain()
 	if s.finish() {
 		return 0
 	}
@@ -172,6 +173,9 @@ func (s *server) readConfig() (*Config, error) {
 		if c.NamesDir != "" {
 			want += 2
 		}
+		if c.NotifyTo != "" {
+			want++
+		}
 		if c.Hold {
 			want++
 		}
@@ -181,6 +185,11 @@ func (s *server) readConfig() (*Config, error) {
 	}
 	if err == nil && c.Hold {
 		s.hold, s.files = s.files[want-1], s.files[:want-1]
+		want--
+	}
+	if err == nil && c.NotifyTo != "" {
+		s.notify, err = newNotifier(s.files[want-1], c.NotifyTo)
+		s.files = s.files[:want-1]
 		want--
 	}
 	if err == nil && c.NamesDir != "" {

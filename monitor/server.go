@@ -40,6 +40,7 @@ type server struct {
 	listen  int
 	clients []*client
 	names   *nameServer // nil: the container asks nobody here
+	notify  *notifier   // nil: it speaks to no service manager
 
 	helper int // pid of the plan's first process, which only makes the container's
 	pid    int
@@ -121,6 +122,7 @@ func (s *server) watch() {
 		add(s.pidfd, unix.POLLIN)
 		add(s.listen, unix.POLLIN)
 		s.names.watch(add)
+		s.notify.watch(add)
 	}
 	if !s.blocked() {
 		add(s.out[0], unix.POLLIN)
@@ -174,7 +176,7 @@ func (s *server) handle() error {
 			s.copyOut(0)
 		case fd == s.out[1]:
 			s.copyOut(1)
-		case s.names.handle(fd, s.buf[:]):
+		case s.names.handle(fd, s.buf[:]), s.notify.handle(fd):
 		default:
 			s.serve(fd, p.Revents)
 		}

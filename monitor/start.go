@@ -22,6 +22,8 @@ type StartOptions struct {
 	PlanFiles []*os.File
 	// Names are the sockets, UDP and TCP, of Config.NamesDir; nil without.
 	Names [2]*os.File
+	// Notify is the socket of Config.NotifyTo; nil without.
+	Notify *os.File
 	// Hold is kept open by the monitor until the program runs: a lock, that is
 	// held on even if this process is killed. nil is none.
 	Hold *os.File
@@ -150,6 +152,9 @@ func (s *Spare) Start(o StartOptions) (*Session, error) {
 	}
 	if cfg.NamesDir != "" {
 		fds = append(fds, int(o.Names[0].Fd()), int(o.Names[1].Fd()))
+	}
+	if cfg.NotifyTo != "" {
+		fds = append(fds, int(o.Notify.Fd()))
 	}
 	if cfg.Hold = o.Hold != nil; cfg.Hold {
 		fds = append(fds, int(o.Hold.Fd()))
