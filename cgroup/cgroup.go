@@ -21,6 +21,8 @@ type Options struct {
 	// Rootless accepts that a limit cannot be set where no hierarchy is delegated; Warn is told which.
 	Rootless bool
 	Warn     func(text string)
+	// Lenient accepts it too where the group lies below processes.
+	Lenient bool
 	// Hybrid makes the group also in the version 2 hierarchy of a host of version 1,
 	// which has no controllers: who looks there finds it.
 	Hybrid bool
@@ -116,7 +118,10 @@ func (g *Group) each(f func(dir string) error) error {
 func (g *Group) Procs() []string {
 	var out []string
 	g.each(func(dir string) error {
-		if dir == g.dirs[""] || dir == g.dirs[unified] {
+		if dir == g.dirs[unified] {
+			return nil // see Dir
+		}
+		if dir == g.dirs[""] {
 			out = append(out, dir+"/cgroup.procs")
 			return nil
 		}
@@ -126,9 +131,14 @@ func (g *Group) Procs() []string {
 	return out
 }
 
-// Dir opens the directory in version 2, to be born in by clone3; nil in version 1.
+// Dir opens the directory in version 2, to be born in by clone3; nil where there is none.
+// Beside version 1, whose groups are entered by Procs, it is the only way into it: its
+// cgroup.procs has the same lock as theirs.
 func (g *Group) Dir() (*os.File, error) {
 	dir, ok := g.dirs[""]
+	if !ok {
+		dir, ok = g.dirs[unified]
+	}
 	if !ok {
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -319,7 +320,14 @@ func TestHybrid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Remove()
-	out, err := in(h, "cat /proc/self/cgroup").Output()
+	dir, err := h.Dir()
+	if err != nil || dir == nil {
+		t.Fatal(dir, err)
+	}
+	defer dir.Close()
+	cmd := in(h, "cat /proc/self/cgroup")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	out, err := cmd.Output()
 	if err != nil || !strings.Contains(string(out), "0::"+g.path+"/both\n") {
 		t.Errorf("groups %q, %v", out, err)
 	}

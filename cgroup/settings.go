@@ -269,6 +269,8 @@ func (g *Group) apply(list []setting, o Options) error {
 		missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, fs.ErrPermission)
 		switch {
 		case s.optional && missing:
+		case o.Lenient && !o.Rootless && missing:
+			o.warn("limit " + s.file + " is not set: the group above has processes")
 		case o.Rootless && missing:
 			o.warn("limit " + s.file + " is not set: no cgroup is delegated to this user")
 		default:

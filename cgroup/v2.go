@@ -18,6 +18,9 @@ func (h *Host) create2(path string, r *oci.LinuxResources, o Options) (g *Group,
 	if err != nil {
 		return nil, err
 	}
+	if o.Rootless {
+		path = h.delegated(path)
+	}
 	dir, err := resolve(h.unified, h.own2, path)
 	if err != nil {
 		return nil, err
@@ -54,6 +57,29 @@ func (h *Host) create2(path string, r *oci.LinuxResources, o Options) (g *Group,
 	return g, nil
 }
 
+// delegated is where a user's group is: a relative path begins at the nearest
+// group, from the own one upwards, in which he may make groups and into which
+// he may move processes, and that has none itself, since only below such a one
+// there are limits. Under systemd that is his app.slice; in a session of a
+// login nothing is his, and the path stays as it is.
+func (h *Host) delegated(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return path
+	}
+	for own := filepath.Clean("/" + h.own2); own != "/"; own = filepath.Dir(own) {
+		dir := filepath.Join(h.unified, own)
+		for _, f := range []string{dir, dir + "/cgroup.procs", dir + "/cgroup.subtree_control"} {
+			if unix.Faccessat(unix.AT_FDCWD, f, unix.W_OK, unix.AT_EACCESS) != nil {
+				return path
+			}
+		}
+		if procs, err := read(dir, "cgroup.procs"); err == nil && procs == "" {
+			return own + "/" + path
+		}
+	}
+	return path
+}
+
 // enable lets the groups below dir use controllers, from the root down. One
 // that is not there is found out when a limit of it is set.
 func enable(dir, root string, controllers []string) error {
@@ -61,8 +87,14 @@ func enable(dir, root string, controllers []string) error {
 		return nil
 	}
 	if dir != root {
-		if err := enable(filepath.Dir(dir), root, controllers); err != nil {
+		// What is above a group that is delegated is another's.
+		if err := enable(filepath.Dir(dir), root, controllers); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
+		}
+		// Below processes no controller but those of threads can be had, and
+		// with these nothing could enter the groups below any more.
+		if procs, _ := read(dir, "cgroup.procs"); procs != "" {
+			return nil
 		}
 	}
 	have, err := read(dir, "cgroup.subtree_control")

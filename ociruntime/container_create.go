@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -204,9 +205,7 @@ func (t *creation) compile(context.Context) error {
 			return err
 		}
 		t.keep(o.Cgroup)
-		if o.Cgroup == nil {
-			o.CgroupProcs = t.group.Procs()
-		}
+		o.CgroupProcs = enter(t.group, o.Cgroup)
 	}
 	if o.UserNS, err = makeUserNamespace(spec.Linux); err != nil {
 		return err
@@ -235,6 +234,15 @@ func (t *creation) compile(context.Context) error {
 		t.r.warn("%s", w)
 	}
 	return err
+}
+
+// enter are the files that a process writes itself to besides being born into dir.
+func enter(g *cgroup.Group, dir *os.File) []string {
+	procs := g.Procs()
+	if dir == nil {
+		return procs
+	}
+	return slices.DeleteFunc(procs, func(p string) bool { return filepath.Dir(p) == dir.Name() })
 }
 
 // launch starts the plan and waits until it waits.

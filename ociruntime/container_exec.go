@@ -89,7 +89,7 @@ type execution struct {
 
 func (x *execution) close() {
 	for _, f := range x.files {
-		f.Close()
+		f.Close() // nil as well
 	}
 	x.agent.close()
 }
@@ -193,7 +193,15 @@ func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
 		return j, err
 	}
 	if g != nil {
-		if j.CgroupProcs, err = subgroups(g.Procs(), o.Cgroups); err != nil {
+		if j.Cgroup, err = g.Dir(); err != nil {
+			return j, err
+		}
+		if j.Cgroup != nil && len(o.Cgroups) > 0 {
+			j.Cgroup.Close()
+			j.Cgroup = nil // the user says where
+		}
+		x.keep(j.Cgroup)
+		if j.CgroupProcs, err = subgroups(enter(g, j.Cgroup), o.Cgroups); err != nil {
 			return j, err
 		}
 	}

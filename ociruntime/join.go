@@ -63,6 +63,9 @@ func (j *joiner) begin() error {
 	if c.o.Wait {
 		c.control = c.inherit("control", c.o.Control)
 	}
+	if c.o.Cgroup != nil {
+		c.cgroup = c.inherit("cgroup", c.o.Cgroup)
+	}
 	j.pidfd = c.inherit("container", j.o.Pidfd)
 	if j.o.Root != nil {
 		c.root = c.inherit("root", j.o.Root)
@@ -111,7 +114,11 @@ func (j *joiner) join() error {
 		c.b.Chdir("/")
 	}
 	c.b.Phase("process")
-	c.b.Fork(0)
+	if c.cgroup != 0 {
+		c.b.ForkIntoCgroup(0, c.cgroup)
+	} else {
+		c.b.Fork(0)
+	}
 	c.b.Umask(0)
 	if c.userNS {
 		c.b.Setresgid(0)
