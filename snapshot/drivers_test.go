@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -112,128 +111,6 @@ func diskFor(t *testing.T, driver string) string {
 	return dir
 }
 
-func reg(name, text string, mode int64) (tar.Header, string) {
-	return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode, Size: int64(len(text))}, text
-}
-
-// A spec is a layer in lines: "d NAME", "f NAME = TEXT", "l NAME -> TARGET",
-// "h NAME -> FILE", "c NAME" (a device), "p NAME" (a pipe).
-func specTar(t testing.TB, lines ...string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, line := range lines {
-		kind, rest, _ := strings.Cut(line, " ")
-		h := tar.Header{Name: rest, Mode: 0o755}
-		text := ""
-		switch kind {
-		case "d":
-			h.Typeflag = tar.TypeDir
-		case "f":
-			h.Name, text, _ = strings.Cut(rest, " = ")
-			h, text = reg(h.Name, text, 0o644)
-		case "l", "h":
-			h.Typeflag = map[string]byte{"l": tar.TypeSymlink, "h": tar.TypeLink}[kind]
-			h.Name, h.Linkname, _ = strings.Cut(rest, " -> ")
-		case "c":
-			h.Typeflag, h.Devmajor, h.Devminor, h.Mode = tar.TypeChar, 1, 3, 0o666
-		case "p":
-			h.Typeflag, h.Mode = tar.TypeFifo, 0o600
-		default:
-			t.Fatalf("line %q", line)
-		}
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-// treeText lists a tree as specTar's lines, sorted; it closes it.
-func treeText(t testing.TB, tree *os.File, err error) []string {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tree.Close()
-	root := fmt.Sprintf("/proc/self/fd/%d/", tree.Fd())
-	var lines []string
-	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == root {
-			return err
-		}
-		name := strings.TrimPrefix(p, root)
-		switch {
-		case d.IsDir():
-			lines = append(lines, "d "+name)
-		case d.Type() == 0:
-			text, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			lines = append(lines, "f "+name+" = "+string(text))
-		case d.Type()&fs.ModeSymlink != 0:
-			to, _ := os.Readlink(p)
-			lines = append(lines, "l "+name+" -> "+to)
-		case d.Type()&fs.ModeNamedPipe != 0:
-			lines = append(lines, "p "+name)
-		default:
-			lines = append(lines, "c "+name)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[2:], b[2:]) })
-	return lines
-}
-
-func same(t testing.TB, what string, got []string, want ...string) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s:\n got %q\nwant %q", what, got, want)
-	}
-}
-
-func changeText(t testing.TB, changes []layer.Change, err error) []string {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, c := range changes {
-		out = append(out, c.Kind.String()+" "+c.Path)
-	}
-	return out
-}
-
-// write puts a file into an active snapshot, by its merged tree.
-func inTree(t testing.TB, s *Store, name string, do func(root string) error) {
-	t.Helper()
-	tree, err := s.Tree(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tree.Close()
-	if err := do(fmt.Sprintf("/proc/self/fd/%d", tree.Fd())); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func prepare(t testing.TB, s *Store, name string, parent oci.Digest) {
-	t.Helper()
-	if _, err := s.Prepare(context.Background(), name, parent, PrepareOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Prepare, view, remove: what is in use stays, what is gone is gone.
 func contractLife(t *testing.T, s *Store) {
 	ctx := context.Background()
@@ -313,77 +190,71 @@ func contractLayers(t *testing.T, s *Store) {
 
 // Every kind of file and everything that it has.
 func contractFiles(t *testing.T, s *Store) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range []tar.Header{
-		{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, Uid: 5, Gid: 6},
-		{Name: "suid", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 1000, Gid: 1001, Size: 1},
-		{Name: "cap", Typeflag: tar.TypeReg, Mode: 0o755, Size: 1, PAXRecords: map[string]string{
+	base := addTar(t, s, "", entries(t,
+		tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, Uid: 5, Gid: 6},
+		tar.Header{Name: "suid", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 1000, Gid: 1001, Size: 1},
+		tar.Header{Name: "cap", Typeflag: tar.TypeReg, Mode: 0o755, Size: 1, PAXRecords: map[string]string{
 			"SCHILY.xattr.user.note": "hello", "SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}},
-		{Name: "one", Typeflag: tar.TypeReg, Mode: 0o600, Size: 1},
-		{Name: "two", Typeflag: tar.TypeLink, Linkname: "one"},
-		{Name: "dev", Typeflag: tar.TypeBlock, Mode: 0o660, Devmajor: 7, Devminor: 99},
-		{Name: "pipe", Typeflag: tar.TypeFifo, Mode: 0o622},
-		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/nowhere", Uid: 7},
-		{Name: "tmp", Typeflag: tar.TypeDir, Mode: 0o1777},
-	} {
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			w.Write([]byte("x"))
-		}
-	}
-	w.Close()
-	base := addTar(t, s, "", b.Bytes())
+		tar.Header{Name: "one", Typeflag: tar.TypeReg, Mode: 0o600, Size: 1},
+		tar.Header{Name: "two", Typeflag: tar.TypeLink, Linkname: "one"},
+		tar.Header{Name: "dev", Typeflag: tar.TypeBlock, Mode: 0o660, Devmajor: 7, Devminor: 99},
+		tar.Header{Name: "pipe", Typeflag: tar.TypeFifo, Mode: 0o622},
+		tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/nowhere", Uid: 7},
+		tar.Header{Name: "tmp", Typeflag: tar.TypeDir, Mode: 0o1777},
+	))
 	prepare(t, s, "c1", base)
-	const hole = 8 << 20
 	inTree(t, s, "c1", func(root string) error {
 		f, err := os.Create(root + "/sparse")
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		_, err = f.WriteAt([]byte("end"), hole)
+		_, err = f.WriteAt([]byte("end"), holeBefore)
 		return err
 	})
+	// Once through a layer of a snapshot, and into another snapshot.
 	chain := oci.FromBytes([]byte("files" + s.dir))
 	if err := s.CommitActive(context.Background(), "c1", chain); err != nil {
 		t.Fatal(err)
 	}
 	prepare(t, s, "c2", chain)
-	inTree(t, s, "c2", func(root string) error {
-		var st, other unix.Stat_t
-		for name, want := range map[string]string{
-			"": "40711 5 6 0", "suid": "104755 1000 1001 0", "cap": "100755 0 0 0", "one": "100600 0 0 0", "dev": "60660 0 0 763",
-			"pipe": "10622 0 0 0", "link": "120777 7 0 0", "tmp": "41777 0 0 0", "sparse": "100644 0 0 0",
-		} {
-			if name == "dev" && inUserNamespace() {
-				continue // it is left out: a container gets its devices another way
-			}
-			if err := unix.Lstat(root+"/"+name, &st); err != nil {
-				t.Error(err)
-				continue
-			}
-			if got := fmt.Sprintf("%o %d %d %x", st.Mode, st.Uid, st.Gid, st.Rdev); got != want {
-				t.Errorf("%q: %s, want %s", name, got, want)
-			}
+	inTree(t, s, "c2", func(root string) error { checkFiles(t, root); return nil })
+}
+
+const holeBefore = 8 << 20
+
+// checkFiles looks at what contractFiles made.
+func checkFiles(t *testing.T, root string) {
+	t.Helper()
+	var st, other unix.Stat_t
+	for name, want := range map[string]string{
+		"": "40711 5 6 0", "suid": "104755 1000 1001 0", "cap": "100755 0 0 0", "one": "100600 0 0 0", "dev": "60660 0 0 763",
+		"pipe": "10622 0 0 0", "link": "120777 7 0 0", "tmp": "41777 0 0 0", "sparse": "100644 0 0 0",
+	} {
+		if name == "dev" && inUserNamespace() {
+			continue // it is left out: a container gets its devices another way
 		}
-		if err := unix.Lstat(root+"/sparse", &st); err != nil || st.Size != hole+3 || st.Blocks*512 > hole/2 {
-			t.Errorf("the sparse file has %d bytes in %d blocks, %v", st.Size, st.Blocks, err)
+		if err := unix.Lstat(root+"/"+name, &st); err != nil {
+			t.Error(err)
+			continue
 		}
-		if unix.Lstat(root+"/one", &st) != nil || unix.Lstat(root+"/two", &other) != nil || st.Ino != other.Ino || st.Nlink != 2 {
-			t.Errorf("the hard link: inodes %d and %d, %d links", st.Ino, other.Ino, st.Nlink)
+		if got := fmt.Sprintf("%o %d %d %x", st.Mode, st.Uid, st.Gid, st.Rdev); got != want {
+			t.Errorf("%q: %s, want %s", name, got, want)
 		}
-		value := make([]byte, 64)
-		if n, err := unix.Getxattr(root+"/cap", "user.note", value); err != nil || string(value[:n]) != "hello" {
-			t.Errorf("user.note: %q, %v", value[:max(n, 0)], err)
-		}
-		if n, err := unix.Getxattr(root+"/cap", "security.capability", value); err != nil || n < 20 {
-			t.Errorf("security.capability: %d bytes, %v", n, err)
-		}
-		return nil
-	})
+	}
+	if err := unix.Lstat(root+"/sparse", &st); err != nil || st.Size != holeBefore+3 || st.Blocks*512 > holeBefore/2 {
+		t.Errorf("the sparse file has %d bytes in %d blocks, %v", st.Size, st.Blocks, err)
+	}
+	if unix.Lstat(root+"/one", &st) != nil || unix.Lstat(root+"/two", &other) != nil || st.Ino != other.Ino || st.Nlink != 2 {
+		t.Errorf("the hard link: inodes %d and %d, %d links", st.Ino, other.Ino, st.Nlink)
+	}
+	value := make([]byte, 64)
+	if n, err := unix.Getxattr(root+"/cap", "user.note", value); err != nil || string(value[:n]) != "hello" {
+		t.Errorf("user.note: %q, %v", value[:max(n, 0)], err)
+	}
+	if n, err := unix.Getxattr(root+"/cap", "security.capability", value); err != nil || n < 20 {
+		t.Errorf("security.capability: %d bytes, %v", n, err)
+	}
 }
 
 // What changed above the parent, and between any two layers.
