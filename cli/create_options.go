@@ -131,8 +131,12 @@ func (c *createFlags) setProcess(o *engine.CreateOptions) error {
 		}
 	}
 	o.PreserveFDs = int(c.preserveFDs)
-	if o.SdNotify == "container" {
+	switch o.SdNotify {
+	case "conmon", "healthy", "ignore":
+	case "container":
 		o.SdNotify = ""
+	default:
+		return fmt.Errorf("invalid sdnotify value %q: must be container, conmon, healthy or ignore", o.SdNotify)
 	}
 	if o.Systemd == "true" {
 		o.Systemd = ""
@@ -153,9 +157,27 @@ func parseEntrypoint(s string) *[]string {
 	return &[]string{s}
 }
 
+// readEnvFile is readLines of a file that may be missing when a dash stands
+// before it, as in systemd's EnvironmentFile=.
+func readEnvFile(path string) ([]string, error) {
+	may, ok := strings.CutPrefix(path, "-")
+	if !ok || may == "" {
+		return readLines(path)
+	}
+	lines, err := readLines(may)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return lines, err
+}
+
+// unitLabel says which service of systemd a container belongs to: the service
+// gives its name in a variable.
+const unitLabel = "PODMAN_SYSTEMD_UNIT"
+
 func (c *createFlags) setMetadata(o *engine.CreateOptions) error {
 	for _, path := range c.envFiles {
-		lines, err := readLines(path)
+		lines, err := readEnvFile(path)
 		if err != nil {
 			return fmt.Errorf("read --env-file: %w", err)
 		}
@@ -183,6 +205,12 @@ func (c *createFlags) setMetadata(o *engine.CreateOptions) error {
 	var err error
 	if o.Labels, err = pairs("label", append(labels, c.labels...), true); err != nil {
 		return err
+	}
+	if unit := os.Getenv(unitLabel); unit != "" {
+		if o.Labels == nil {
+			o.Labels = map[string]string{}
+		}
+		o.Labels[unitLabel] = unit
 	}
 	o.Annotations, err = pairs("annotation", c.annotations, false)
 	return err

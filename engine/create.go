@@ -74,6 +74,9 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 	if _, err := commandLine(r); err != nil {
 		return nil, nil, err
 	}
+	if _, ok := r.health(); !ok && r.Options.SdNotify == "healthy" {
+		return nil, nil, errors.New(`sdnotify policy "healthy" requires a healthcheck to be set`)
+	}
 	if err := e.settleNames(ctx, r); err != nil {
 		return nil, nil, err
 	}
