@@ -23,6 +23,10 @@ import (
 // ProxyCommand is the first argument with which the helper's main calls Proxy.
 const ProxyCommand = "proxy"
 
+// ProxyTransparent is the last argument, after the namespace, with which Proxy
+// is to be transparent.
+const ProxyTransparent = "transparent"
+
 // startProxy hands the held sockets to a process that outlives this command
 // and carries what comes to them into the container. One runs for a container
 // with published ports, in the host's namespace, until Teardown ends it or the
@@ -37,6 +41,9 @@ func (s *setup) startProxy(held []*os.File) error {
 	if s.m.o.Rootless {
 		// The way in is the helper's: it stays a child of the host's namespace.
 		args = append(args, s.m.o.NetNS)
+		if s.transparent {
+			args = append(args, ProxyTransparent)
+		}
 		start = func(f func() error) error { return f() }
 	}
 	c := exec.Command(s.m.o.Helper, args...)
@@ -106,21 +113,30 @@ func (r record) targets() []target {
 	return all
 }
 
+// ProxyOptions for Proxy.
+type ProxyOptions struct {
+	// Transparent says that the namespace is one that acceptTransparent has
+	// prepared, a user's, in which this process has capabilities.
+	Transparent bool
+}
+
 // Proxy carries connections and datagrams from the held sockets, descriptors 3
 // and up, to the container whose record is at path. It reads the record at each
 // connection, so that networks may be joined and left, and returns when the
 // record is gone.
 //
+// With ProxyOptions.Transparent the container sees the client's address.
+//
 // It is there for what the packet filter cannot rewrite: loopback addresses,
 // IPv6 clients of a container without IPv6, and everybody after a flush.
-func Proxy(path string) error {
+func Proxy(path string, o ProxyOptions) error {
 	r, err := loadRecord(path)
 	if err != nil {
 		return err
 	}
 	for i, t := range r.targets() {
 		f := os.NewFile(uintptr(3+i), "published port")
-		p := &proxied{path: path, index: i}
+		p := &proxied{path: path, index: i, o: o}
 		if t.protocol == "udp" {
 			c, err := net.FilePacketConn(f)
 			if err != nil {
@@ -174,9 +190,12 @@ func untilGone(path string) error {
 type proxied struct {
 	path  string
 	index int
+	o     ProxyOptions
 }
 
-func (p *proxied) dial(network string) (net.Conn, error) {
+// dial connects to the container on behalf of a client.
+func (p *proxied) dial(network string, client netip.AddrPort) (net.Conn, error) {
+	client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 	r, err := loadRecord(p.path)
 	if err != nil {
 		return nil, err
@@ -188,6 +207,11 @@ func (p *proxied) dial(network string) (net.Conn, error) {
 	err = errors.New("the container has no address")
 	for _, to := range all[p.index].to {
 		var c net.Conn
+		if p.o.Transparent && r.seenAs(client.Addr(), to.Addr()) {
+			if c, err = dialAs(network, client, to); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+				return c, err
+			}
+		}
 		if c, err = net.DialTimeout(network, to.String(), 10*time.Second); err == nil {
 			return c, nil
 		}
@@ -204,7 +228,8 @@ func (p *proxied) streams(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			to, err := p.dial("tcp")
+			from, _ := c.RemoteAddr().(*net.TCPAddr)
+			to, err := p.dial("tcp", from.AddrPort())
 			if err != nil {
 				c.(*net.TCPConn).SetLinger(0) // a reset, as if nobody listened
 				return
@@ -261,7 +286,7 @@ func (p *proxied) datagrams(c *net.UDPConn) {
 			if full {
 				continue
 			}
-			if to, err = p.dial("udp"); err != nil {
+			if to, err = p.dial("udp", from); err != nil {
 				continue
 			}
 			mu.Lock()

@@ -11,7 +11,7 @@ import (
 // TestMain lets the test's program be the helper.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == ProxyCommand {
-		if err := Proxy(os.Args[2]); err != nil {
+		if err := Proxy(os.Args[2], ProxyOptions{}); err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")
 			os.Exit(1)
 		}

@@ -73,6 +73,11 @@ func (m *Manager) Setup(ctx context.Context, o SetupOptions) (_ Status, err erro
 	}
 	status := Status{}
 	if len(o.Ports) > 0 {
+		if m.servesUser() {
+			if s.transparent, err = s.h.acceptTransparent(); err != nil {
+				return Status{}, err
+			}
+		}
 		if status.Held, err = s.publish(o.Ports); err != nil {
 			return Status{}, err
 		}
@@ -108,6 +113,8 @@ type setup struct {
 	old       int // interfaces that rec had before
 	nets      []*planned
 	publishes bool // ports, as asked for or, when joining later, as recorded
+	// transparent says that the proxy of published ports can be.
+	transparent bool
 }
 
 func (m *Manager) begin(ctx context.Context, id, name string, netns *os.File) (*setup, error) {

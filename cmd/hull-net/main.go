@@ -27,15 +27,15 @@ func main() {
 }
 
 func proxy(args []string) (known bool, err error) {
-	if len(args) < 2 || len(args) > 3 || args[0] != network.ProxyCommand {
+	if len(args) < 2 || len(args) > 4 || args[0] != network.ProxyCommand {
 		return false, nil
 	}
-	if len(args) == 3 {
+	if len(args) > 2 {
 		// A user's bridges are in a namespace of their own; the sockets that
 		// came along stay what they are.
 		if err := network.JoinAll(args[2]); err != nil {
 			return true, err
 		}
 	}
-	return true, network.Proxy(args[1])
+	return true, network.Proxy(args[1], network.ProxyOptions{Transparent: len(args) == 4 && args[3] == network.ProxyTransparent})
 }
