@@ -29,6 +29,10 @@ func sum(ctx context.Context, items []item) error {
 		if it.open == nil || it.Sum != "" {
 			continue
 		}
+		if sum, ok := it.sums.get(it.stamp); ok {
+			it.Sum = sum
+			continue
+		}
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -43,7 +47,11 @@ func sum(ctx context.Context, items []item) error {
 			if err != nil {
 				return fmt.Errorf("read %s: %w", it.Name, err)
 			}
-			it.Sum, it.Size = hex.EncodeToString(h.Sum(nil)), n
+			it.Sum = hex.EncodeToString(h.Sum(nil))
+			if n == it.Size {
+				it.sums.put(it.stamp, it.Sum, it.changed)
+			}
+			it.Size = n
 			return nil
 		})
 	}

@@ -172,9 +172,17 @@ func (b *building) temp(what string) (string, error) { return tempIn(b.tmp, what
 // secretTemp makes one in the run directory.
 func (b *building) secretTemp(what string) (string, error) { return tempIn(b.run, what) }
 
-func tempIn(dir, what string) (string, error) {
+// mkdirPrivate makes a directory of the build's own.
+func mkdirPrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make a directory for the build: %w", err)
+		return fmt.Errorf("make a directory for the build: %w", err)
+	}
+	return nil
+}
+
+func tempIn(dir, what string) (string, error) {
+	if err := mkdirPrivate(dir); err != nil {
+		return "", err
 	}
 	return os.MkdirTemp(dir, what+"-")
 }

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -13,7 +14,12 @@ import (
 // Check reads the Containerfile of o and applies the rules to it. Nothing is
 // built or pulled.
 func Check(ctx context.Context, o Options) (*containerfile.File, []containerfile.Warning, error) {
-	b := &Builder{Show: func(Event) {}}
+	tmp, err := os.MkdirTemp("", "hull-check-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(tmp)
+	b := &Builder{Show: func(Event) {}, Dir: tmp, RunDir: tmp}
 	bg, err := b.begin(ctx, o)
 	if err != nil {
 		return nil, nil, err

@@ -60,7 +60,9 @@ func (b *building) openMain(ctx context.Context) (text []byte, err error) {
 	case isHTTP(where):
 		return b.openURL(ctx, where)
 	default:
-		b.main, err = openTree(where, "context")
+		if b.main, err = openTree(where, "context"); err == nil {
+			b.main.sums = b.sumsOf(b.main.dir)
+		}
 	}
 	if err == nil {
 		b.keepTree(b.main)
@@ -195,6 +197,7 @@ func (b *building) openNamed(ctx context.Context, name, where string) (*tree, er
 	if err != nil {
 		return nil, err
 	}
+	t.sums = b.sumsOf(t.dir)
 	t.ignore, err = readIgnore(where)
 	return t, err
 }

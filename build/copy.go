@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"golang.org/x/sys/unix"
 
 	"hull/containerfile"
 	"hull/image"
@@ -66,6 +67,11 @@ type item struct {
 	same  [2]uint64 // device and inode of one with several names
 	extra map[string]string
 	top   bool // the directory that the source named
+
+	// What is remembered of the file's content, and the state it was in.
+	sums    *sumCache
+	stamp   string
+	changed unix.Timespec
 }
 
 // copy does COPY and ADD.
@@ -360,6 +366,9 @@ func (w *walker) item(stat statT, rel, src string) item {
 	case 'f':
 		it.Size = stat.Size
 		it.open = func() (io.ReadCloser, error) { return w.t.open(src) }
+		if w.t.sums != nil {
+			it.sums, it.stamp, it.changed = w.t.sums, stampOf(stat), stat.Ctim
+		}
 		if stat.Nlink > 1 {
 			it.same = [2]uint64{stat.Dev, stat.Ino}
 		}

@@ -28,6 +28,8 @@ type tree struct {
 	// owned says that files keep their owners: a stage's and an image's do,
 	// those of a context are root's.
 	owned bool
+	// sums are of a directory of the machine.
+	sums *sumCache
 	// commit is that of a repository.
 	commit string
 }
@@ -35,6 +37,9 @@ type tree struct {
 func (t *tree) close() {
 	if t.root != nil {
 		t.root.Close()
+	}
+	if t.sums != nil {
+		t.sums.save()
 	}
 }
 

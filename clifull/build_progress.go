@@ -29,6 +29,7 @@ type buildProgress struct {
 
 	mu    sync.Mutex
 	lines map[int][]byte // of each stage: output without its newline; guarded by mu
+	open  bool           // the last output had no newline; guarded by mu
 	began time.Time
 }
 
@@ -125,6 +126,10 @@ func (p *buildProgress) plain(e build.Event) {
 	if e.Stages > 1 {
 		prefix = fmt.Sprintf("[%d/%d] ", e.Stage, e.Stages)
 	}
+	if e.Kind != build.Output && p.open {
+		fmt.Fprintln(p.out)
+		p.open = false
+	}
 	switch e.Kind {
 	case build.StepBegin:
 		fmt.Fprintf(p.out, "%sSTEP %d/%d: %s\n", prefix, e.Step, e.Steps, command.Printable(oneLine(e.Text)))
@@ -136,7 +141,7 @@ func (p *buildProgress) plain(e build.Event) {
 	case build.Output:
 		p.output(e, prefix)
 	case build.Commit:
-		fmt.Fprintf(p.out, "%sCOMMIT %s\n", prefix, e.Text)
+		fmt.Fprintln(p.out, strings.TrimSpace(prefix+"COMMIT "+e.Text))
 	case build.Note:
 		fmt.Fprintln(p.out, command.Printable(e.Text))
 	}
@@ -162,6 +167,9 @@ func (p *buildProgress) output(e build.Event, prefix string) {
 	}
 	if prefix == "" {
 		_, _ = to.Write(e.Data)
+		if n := len(e.Data); n > 0 {
+			p.open = e.Data[n-1] != '\n'
+		}
 		return
 	}
 	buf := append(p.lines[e.Stage], e.Data...)
