@@ -23,8 +23,9 @@ type goldenOptions struct {
 	CgroupProcs  []string                 `json:"cgroupProcs"`
 	Namespaces   []oci.LinuxNamespaceType `json:"namespaces"`
 	Preserve     int                      `json:"preserve"`
+	MountUserNS  []int                    `json:"mountUserNS"`
 
-	Cgroup, UserNS, Wait, WaitHooks, SeccompListener, NoNewKeyring, NoPivot, ChownStdio, Init, Infra, Join bool
+	Cgroup, UserNS, Wait, WaitHooks, SeccompListener, NoNewKeyring, NoPivot, ChownStdio, Init, Infra, Join, CopyUp bool
 }
 
 func (g goldenOptions) options() CompileOptions {
@@ -39,7 +40,10 @@ func (g goldenOptions) options() CompileOptions {
 		Facts: g.Facts, Rootfs: g.Rootfs, RootfsTarget: g.RootfsTarget, CgroupProcs: g.CgroupProcs,
 		Cgroup: file(g.Cgroup), UserNS: file(g.UserNS), Wait: g.Wait, WaitHooks: g.WaitHooks, Control: file(g.Wait || g.WaitHooks),
 		SeccompListener: file(g.SeccompListener), SeccompState: file(g.SeccompListener), SeccompStateSize: 300, NoNewKeyring: g.NoNewKeyring, NoPivot: g.NoPivot, ChownStdio: g.ChownStdio,
-		Init: g.Init, Infra: g.Infra,
+		Init: g.Init, Infra: g.Infra, CopyUp: g.CopyUp, MountUserNS: make(map[int]*os.File),
+	}
+	for _, i := range g.MountUserNS {
+		o.MountUserNS[i] = os.Stdin
 	}
 	for _, n := range g.Namespaces {
 		o.Namespaces = append(o.Namespaces, NamespaceFile{n, os.Stdin})
