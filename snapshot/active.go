@@ -113,7 +113,11 @@ func (a activeInfo) text() string {
 func (s *Store) readActive(dir string) (activeInfo, error) {
 	text, err := os.Readlink(filepath.Join(dir, "base"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return readOldActive(dir)
+		a, err := readOldActive(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = &hintError{fmt.Errorf("it is not in the store: %w", fs.ErrNotExist), "if a power cut took it, remove the container and make it again"}
+		}
+		return a, err
 	}
 	if err != nil {
 		return activeInfo{}, err
