@@ -293,6 +293,12 @@ func TestSetLater(t *testing.T) {
 	if s, err := g.Stats(); err != nil || s.MemoryLimit != 0 && s.MemoryLimit < 1<<60 {
 		t.Errorf("Stats = %+v, %v: memory has a limit", s, err)
 	}
+	check := true
+	for limit, want := range map[int64]bool{4096: false, 64 << 20: true} {
+		if err := g.Set(&oci.LinuxResources{Memory: &oci.LinuxMemory{Limit: &limit, CheckBeforeUpdate: &check}}); (err == nil) != want {
+			t.Errorf("a limit of %d, checked against what is in use: %v", limit, err)
+		}
+	}
 	if err := g.Set(&oci.LinuxResources{CPU: &oci.LinuxCPU{Cpus: "4000"}}); err == nil {
 		t.Error("a CPU that no host has was taken")
 	}

@@ -310,8 +310,29 @@ func (o Options) warn(text string) {
 	}
 }
 
+// checkMemory refuses a limit below what is in use, when it is asked to: version 1 would
+// refuse it itself, version 2 would kill processes.
+func (g *Group) checkMemory(m *oci.LinuxMemory) error {
+	if m == nil || m.CheckBeforeUpdate == nil || !*m.CheckBeforeUpdate || m.Limit == nil || *m.Limit <= 0 {
+		return nil
+	}
+	used := uint64(0)
+	if dir, ok := g.dirs[""]; ok {
+		used = number(dir, "memory.current")
+	} else if dir, ok := g.dirs["memory"]; ok {
+		used = number(dir, "memory.usage_in_bytes")
+	}
+	if uint64(*m.Limit) < used {
+		return fmt.Errorf("unable to set memory limit to %d (current usage: %d)", *m.Limit, used)
+	}
+	return nil
+}
+
 // Set changes limits; fields that are nil stay.
 func (g *Group) Set(r *oci.LinuxResources) error {
+	if err := g.checkMemory(r.Memory); err != nil {
+		return err
+	}
 	if !g.h.V2() {
 		list := settings1(r)
 		err := g.enter(list)
