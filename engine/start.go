@@ -367,7 +367,7 @@ func (t *starting) limits(ctx context.Context) error {
 // cgroupOptions: a user whose groups are not delegated hears of the limits
 // that he asked for, not of the built-in ones.
 func (e *Engine) cgroupOptions(r *record) cgroup.Options {
-	o := cgroup.Options{Rootless: e.o.Rootless, Warn: e.o.Warn}
+	o := cgroup.Options{Rootless: e.o.Rootless, Lenient: firstOf(r.Options.Cgroups, e.o.Defaults.Cgroups) == "split", Warn: e.o.Warn}
 	if reflect.ValueOf(r.Options.Resources).IsZero() {
 		o.Warn = nil
 	}
