@@ -30,6 +30,7 @@ func (s *session) pull() *command.Command {
 		r.declare(f)
 		r.declareCreds(f)
 		r.declareRetry(f)
+		f.StringSliceVar(&o.DecryptionKeys, "decryption-key", nil, "Key needed to decrypt the image (FILE[:PASSWORD])")
 		f.BoolVarP(&o.AllTags, "all-tags", "a", false, "All tagged images in the repository will be pulled")
 		f.StringVar(&o.Platform.Architecture, "arch", "", "Use ARCH instead of the architecture of the machine for choosing images")
 		f.StringVar(&o.Platform.OS, "os", "", "Use OS instead of the running OS for choosing images")

@@ -65,6 +65,8 @@ func (s *session) push() *command.Command {
 		r          registryFlags
 		p          pushFlags
 		compress   bool
+		keys       []string
+		layers     []int
 		digestFile string
 		quiet      bool
 	)
@@ -80,6 +82,8 @@ func (s *session) push() *command.Command {
 		r.declareCreds(f)
 		r.declareRetry(f)
 		p.declare(f)
+		f.StringSliceVar(&keys, "encryption-key", nil, "Key with the encryption protocol to use to encrypt the image (jwe:FILE or pkcs7:FILE)")
+		f.IntSliceVar(&layers, "encrypt-layer", nil, "Layers to encrypt, 0-indexed, below 0 from the top (default all)")
 		f.BoolVar(&compress, "compress", false, "Compress layers of a dir: destination")
 		f.StringVar(&digestFile, "digestfile", "", "Write the digest of the pushed image to the specified file")
 		f.BoolVarP(&quiet, "quiet", "q", false, "Suppress output information when pushing images")
@@ -90,7 +94,7 @@ func (s *session) push() *command.Command {
 		if err != nil {
 			return err
 		}
-		o.Compress = compress
+		o.Compress, o.EncryptionKeys, o.EncryptLayers = compress, keys, layers
 		dest := ""
 		if len(args) == 2 {
 			dest = args[1]

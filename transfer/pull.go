@@ -26,6 +26,8 @@ type PullOptions struct {
 	Platform oci.Platform
 	// AllTags pulls each tag of the repository.
 	AllTags bool
+	// DecryptionKeys open encrypted layers: FILE[:PASSWORD].
+	DecryptionKeys []string
 }
 
 // A Pulled is one image that a pull leads to.
@@ -204,6 +206,10 @@ func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref 
 	if err != nil {
 		return Pulled{}, err
 	}
+	single, m, open, err := decrypt(single, m, o.DecryptionKeys)
+	if err != nil {
+		return Pulled{}, err
+	}
 	if err := checkImage(m); err != nil {
 		return Pulled{}, err
 	}
@@ -211,11 +217,11 @@ func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref 
 	if err != nil {
 		return Pulled{}, err
 	}
-	img, err := t.fetch(ctx, repo, ref, top, single, config)
+	img, err := t.fetch(ctx, repo, ref, top, single, config, open)
 	if errors.Is(err, blob.ErrDigest) && ctx.Err() == nil {
 		// What an earlier pull left may have been damaged by a power cut; it is
 		// gone now. The same again from the registry is the registry's fault.
-		img, err = t.fetch(ctx, repo, ref, top, single, config)
+		img, err = t.fetch(ctx, repo, ref, top, single, config, open)
 	}
 	if err != nil {
 		return Pulled{}, err
@@ -298,20 +304,20 @@ func named(ref oci.Reference) oci.Reference {
 }
 
 // fetch brings layers and publishes the image.
-func (t *Transfer) fetch(ctx context.Context, repo *registry.Repository, ref oci.Reference, top, single *registry.Manifest, config []byte) (image.Image, error) {
+func (t *Transfer) fetch(ctx context.Context, repo *registry.Repository, ref oci.Reference, top, single *registry.Manifest, config []byte, open *decryptor) (image.Image, error) {
 	a, err := t.Images.Assemble(ctx, single.Data, config)
 	if err != nil {
 		return image.Image{}, err
 	}
 	defer a.Close()
 	o := image.PublishOptions{Names: []oci.Reference{named(ref)}}
-	if top != single {
+	if top != single && open == nil {
 		o.Index = top.Digest
 		if err := t.putIndex(ctx, top); err != nil {
 			return image.Image{}, err
 		}
 	}
-	if err := t.fetchLayers(ctx, repo, a, len(a.Config().RootFS.DiffIDs)); err != nil {
+	if err := t.fetchLayers(ctx, repo, a, len(a.Config().RootFS.DiffIDs), open); err != nil {
 		return image.Image{}, errors.Join(err, a.GiveUp(ctx, err))
 	}
 	t.notify(Event{Kind: Config, Blob: a.ID(), Size: int64(len(config))})
@@ -347,7 +353,7 @@ func (t *Transfer) putIndex(ctx context.Context, m *registry.Manifest) error {
 }
 
 // fetchLayers brings the layers that are missing, several at once.
-func (t *Transfer) fetchLayers(ctx context.Context, repo *registry.Repository, a *image.Assembly, n int) error {
+func (t *Transfer) fetchLayers(ctx context.Context, repo *registry.Repository, a *image.Assembly, n int, open *decryptor) error {
 	missing := a.Missing()
 	for i := range n {
 		if !slices.Contains(missing, i) {
@@ -363,12 +369,12 @@ func (t *Transfer) fetchLayers(ctx context.Context, repo *registry.Repository, a
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(t.jobs())
 	for _, i := range missing {
-		g.Go(func() error { return t.fetchLayer(ctx, repo, a, i) })
+		g.Go(func() error { return t.fetchLayer(ctx, repo, a, i, open) })
 	}
 	return g.Wait()
 }
 
-func (t *Transfer) fetchLayer(ctx context.Context, repo *registry.Repository, a *image.Assembly, i int) error {
+func (t *Transfer) fetchLayer(ctx context.Context, repo *registry.Repository, a *image.Assembly, i int, open *decryptor) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -383,6 +389,22 @@ func (t *Transfer) fetchLayer(ctx context.Context, repo *registry.Repository, a 
 		return err
 	}
 	defer k.Close()
+	if open != nil && open.layers[d.Digest].Digest != "" {
+		// The cipher is read from its start.
+		if err := k.Restart(); err != nil {
+			return err
+		}
+		r, c, err := open.read(ctx, repo, d.Digest)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := k.Copy(ctx, &meter{t: t, r: r, blob: d.Digest, size: d.Size}); err != nil {
+			return err
+		}
+		t.notify(Event{Kind: Done, Blob: d.Digest, Size: d.Size})
+		return nil
+	}
 	r, err := repo.Blob(ctx, d, k.Offset())
 	if err != nil {
 		return err

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 
+	"github.com/containers/ocicrypt/config"
 	"golang.org/x/sync/errgroup"
 
 	"hull/image"
@@ -30,6 +32,11 @@ type PushOptions struct {
 	Compress bool
 	// Sign signs what was pushed.
 	Sign SignOptions
+	// EncryptionKeys are of those who can read the layers: jwe:FILE or
+	// pkcs7:FILE. EncryptLayers are the indexes of the layers to encrypt, below 0
+	// from the top; none is all.
+	EncryptionKeys []string
+	EncryptLayers  []int
 }
 
 // A Pushed says what is in the registry now.
@@ -102,6 +109,7 @@ type push struct {
 	sibling  string               // from's name when it is on the same registry
 
 	mediaType string // of the manifest as it was sent
+	readers   *config.EncryptConfig
 }
 
 func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
@@ -110,6 +118,10 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 		return "", 0, err
 	}
 	docker, err := p.format(m)
+	if err != nil {
+		return "", 0, err
+	}
+	secret, err := p.secret(m, docker)
 	if err != nil {
 		return "", 0, err
 	}
@@ -123,6 +135,10 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 		}
 		first[l.Digest] = i
 		g.Go(func() (err error) {
+			if secret[i] {
+				layers[i], err = p.encrypted(gctx, p.img.Layers[i], l)
+				return err
+			}
 			layers[i], err = p.layer(gctx, p.img.Layers[i], l, docker, p.mountable(l.Digest))
 			return err
 		})
@@ -155,12 +171,83 @@ func (p *push) run(ctx context.Context) (oci.Digest, int64, error) {
 	return oci.FromBytes(data), int64(len(data)), nil
 }
 
+// secret tells which layers are to be encrypted, each time they occur.
+func (p *push) secret(m *oci.Manifest, docker bool) (map[int]bool, error) {
+	if len(p.o.EncryptionKeys) == 0 {
+		if len(p.o.EncryptLayers) > 0 {
+			return nil, errors.New("--encrypt-layer can be used only with --encryption-key")
+		}
+		return nil, nil
+	}
+	if docker {
+		return nil, errors.New("encrypted layers need the format oci")
+	}
+	var err error
+	if p.readers, err = encryption(p.o.EncryptionKeys); err != nil {
+		return nil, err
+	}
+	chosen := map[oci.Digest]bool{}
+	for _, i := range p.o.EncryptLayers {
+		if i < 0 {
+			i += len(m.Layers)
+		}
+		if i < 0 || i >= len(m.Layers) {
+			return nil, fmt.Errorf("encrypt layer %d: the image has %d", i, len(m.Layers))
+		}
+		chosen[m.Layers[i].Digest] = true
+	}
+	secret := map[int]bool{}
+	for i, l := range m.Layers {
+		secret[i] = len(chosen) == 0 || chosen[l.Digest]
+	}
+	return secret, nil
+}
+
+// encrypted sends one layer encrypted. What is stored uncompressed is
+// compressed before: afterwards nothing can be.
+func (p *push) encrypted(ctx context.Context, l image.Layer, d oci.Descriptor) (oci.Descriptor, error) {
+	have, _ := image.LayerCompression(d.MediaType)
+	want := have
+	if have == image.Uncompressed || p.o.Force && p.o.Compression != "" {
+		if want = p.o.Compression; want == image.Uncompressed {
+			want = image.Gzip
+		}
+	}
+	var r io.ReadCloser
+	var err error
+	if want == have {
+		d.MediaType = mediaType(d.MediaType, have, false)
+		r, err = p.stored(ctx, d)(0)
+	} else {
+		var f *os.File
+		notes := d.Annotations
+		if f, d, err = p.compress(ctx, l, want); err == nil {
+			d.MediaType, d.Annotations = image.LayerType(want, false), addAnnotations(notes, d.Annotations)
+			_, err = f.Seek(0, io.SeekStart)
+			r = f
+		}
+	}
+	if err != nil {
+		return d, err
+	}
+	defer r.Close()
+	f, made, err := encrypt(p.readers, d, r)
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	content := func(offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(f, offset, made.Size-offset)), nil
+	}
+	return made, p.blob(ctx, made, content, nil, Blob)
+}
+
 // format decides whether the manifest is to be docker's schema 2. That has no
 // layers of zstd.
 func (p *push) format(m *oci.Manifest) (docker bool, err error) {
 	switch p.o.Format {
 	case "":
-		return isDocker(m) && !isZstd(p.o.Compression), nil
+		return isDocker(m) && !isZstd(p.o.Compression) && len(p.o.EncryptionKeys) == 0, nil
 	case "oci":
 		return false, nil
 	case "v2s2", "docker":
