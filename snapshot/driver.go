@@ -74,9 +74,9 @@ func (s *Store) setDriver(name string) error {
 // driverFile holds the name of the driver that the store was made with.
 const driverFile = "driver"
 
-// recorded is the driver of an existing store, "" of one that is still to be made.
-func (s *Store) recorded() (string, error) {
-	text, err := state.ReadFile(filepath.Join(s.dir, driverFile))
+// recorded is the driver of the store in dir, "" of one that is still to be made.
+func recorded(dir string) (string, error) {
+	text, err := state.ReadFile(filepath.Join(dir, driverFile))
 	if err == nil {
 		return strings.TrimSpace(string(text)), nil
 	}
@@ -84,7 +84,7 @@ func (s *Store) recorded() (string, error) {
 		return "", err
 	}
 	// Before there were others, overlay was not written down.
-	if _, err := os.Stat(filepath.Join(s.dir, "l")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, "l")); err == nil {
 		return "overlay", nil
 	}
 	return "", nil
@@ -97,7 +97,7 @@ func (s *Store) chooseDriver() error {
 	if asked == "overlay2" { // docker's name for it
 		asked = "overlay"
 	}
-	have, err := s.recorded()
+	have, err := recorded(s.dir)
 	if err != nil {
 		return err
 	}
@@ -116,6 +116,21 @@ func (s *Store) chooseDriver() error {
 		asked = "overlay"
 	}
 	return s.setDriver(asked)
+}
+
+// checkAlso makes sure that the layers of further stores are of the same kind.
+func (s *Store) checkAlso() error {
+	for _, dir := range s.o.Also {
+		have, err := recorded(dir)
+		if err != nil {
+			return err
+		}
+		if have != "" && have != s.name {
+			return &hintError{fmt.Errorf("the image store %s was made with driver %q, this one has %q", dir, have, s.name),
+				"leave it out, or take a store of its driver by --root"}
+		}
+	}
+	return nil
 }
 
 // ensure makes the store's directories, after it has noted the driver: what has
@@ -145,7 +160,7 @@ func (s *Store) noteDriver() error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	have, err := s.recorded()
+	have, err := recorded(s.dir)
 	if err == nil && have != s.name {
 		err = fmt.Errorf("the store %s is being made with driver %q, not %q", s.dir, have, s.name)
 	}

@@ -377,6 +377,9 @@ func contractRemembered(t *testing.T, s *Store) {
 		t.Fatalf("opened again: %v, %v", again, err)
 	}
 	for _, other := range Drivers() {
+		if _, err := Open(filepath.Join(t.TempDir(), "new"), Options{Driver: other, Also: []string{s.dir}}); (err == nil) != (other == s.Driver()) {
+			t.Errorf("beside a store with %s: %v", other, err)
+		}
 		_, err := Open(s.dir, Options{Driver: other})
 		if (err == nil) != (other == s.Driver()) {
 			t.Errorf("opened with %s: %v", other, err)

@@ -64,7 +64,11 @@ func Open(dir string, o Options) (*Store, error) {
 		o.fileSystem = fileSystemOf
 	}
 	s := &Store{dir: dir, o: o}
-	if err := s.chooseDriver(); err != nil {
+	err := s.chooseDriver()
+	if err == nil {
+		err = s.checkAlso()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	return s, nil
