@@ -59,6 +59,7 @@ func (s *session) completeCreate(f *command.Flags) {
 			f.Words(name, words...)
 		}
 	}
+	f.Completion("pod", s.completePods)
 }
 
 // completePsFilter proposes the keys of ps --filter, and the values of some.

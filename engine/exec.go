@@ -137,6 +137,11 @@ func (x *execution) spec() (*oci.Spec, ociruntime.CompileOptions, error) {
 	if strings.HasPrefix(o.IpcNS, "container:") {
 		f.Files = map[string]string{"/dev/shm": "/dev/shm"}
 	}
+	if id, ok := strings.CutPrefix(o.UtsNS, "container:"); ok {
+		if other, err := x.e.loadRecord(id); err == nil {
+			f.JoinedHostname = containerHostname(other, specFacts{})
+		}
+	}
 	program, err := x.e.seccompProgram(&r, &f)
 	if err != nil {
 		return nil, co, err
