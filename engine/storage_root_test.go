@@ -188,3 +188,47 @@ func TestMountedLayersStay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A container whose image a power cut damaged starts with the layer made again
+// of its blob; without the blob the error says what to do.
+func TestStartAfterPowerCut(t *testing.T) {
+	h := newHarness(t)
+	img := h.importRootfs("fx:1")
+	create := func() string {
+		id, err := h.e.Create(h.Context(), CreateOptions{Image: "fx:1", NetworkMode: "none", Command: []string{"grep", "-c", "root:", "/etc/passwd"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	dir := filepath.Join(h.dir, "root/snapshots/l", img.TopLayer().Hex()[:16])
+	cut := func() {
+		if err := errors.Join(os.Truncate(filepath.Join(dir, "d/etc/passwd"), 0), os.Symlink("another-boot 1-1", filepath.Join(dir, "unsynced"))); err != nil {
+			t.Fatal(err)
+		}
+		h.e = h.open() // as after the boot
+	}
+	id := create()
+	cut()
+	if err := h.e.Start(h.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	h.eventually("the end", func() bool { return !h.status(id).running() })
+	if code := h.status(id).ExitCode; code != 0 {
+		t.Errorf("exit code %d: the layer is damaged", code)
+	}
+	id = create()
+	cut()
+	blobs, err := h.e.Blobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := blobs.Remove(img.Layers[0].Blob.Digest); err != nil {
+		t.Fatal(err)
+	}
+	err = h.e.Start(h.Context(), id)
+	var hinted interface{ Hint() string }
+	if err == nil || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "pull") {
+		t.Errorf("start without the layer and its blob: %v, want a hint to pull", err)
+	}
+}
