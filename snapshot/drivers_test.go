@@ -390,3 +390,38 @@ func contractRemembered(t *testing.T, s *Store) {
 		}
 	}
 }
+
+// Where the file system can, vfs copies share their blocks.
+func TestVFSSharesBlocks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	disk := diskFor(t, "btrfs")
+	s, err := Open(filepath.Join(disk, "store"), Options{Driver: "vfs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 32 << 20
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i ^ i>>8 ^ i>>16) // nothing that could be left out
+	}
+	base := addLayer(t, s, "", "f", string(data))
+	used := func() int64 {
+		if err := s.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(disk, &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Blocks-st.Bfree) * int64(st.Bsize)
+	}
+	before := used()
+	for i := range 4 {
+		prepare(t, s, fmt.Sprint("c", i), base)
+	}
+	if more := used() - before; more > size {
+		t.Errorf("four copies of %d bytes use %d more", size, more)
+	}
+}
