@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races lint fmt bench fuzz golden oci docs install clean help
+.PHONY: all build test unit root crash races vm lint fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -36,6 +36,9 @@ crash: ## commands killed at random moments: CRASH_RUNS of each of five verbs
 
 races: ## the races of docs/security-tests.md, as often as they ask
 	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine
+
+vm: build ## in virtual machines with cgroup v2, systemd and security modules: see hack/vm/run
+	hack/vm/run
 
 test: lint build root ## everything CI runs
 
