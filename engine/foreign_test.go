@@ -32,9 +32,9 @@ func TestFindRuntime(t *testing.T) {
 func TestForeignCode(t *testing.T) {
 	for text, want := range map[string]int{
 		`runc create: unable to start container process: exec: "x": executable file not found in $PATH`: 127,
-		"crun create: executable file `x` not found in $PATH: No such file or directory":               127,
-		`runc create: exec: "/x": permission denied`:                                                   126,
-		"crun create: unknown version specified":                                                       125,
+		"crun create: executable file `x` not found in $PATH: No such file or directory":                127,
+		`runc create: exec: "/x": permission denied`:                                                    126,
+		"crun create: unknown version specified":                                                        125,
 	} {
 		if got := foreignCode(&foreignFailure{text}); got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)

@@ -66,7 +66,7 @@ type starting struct {
 	root    []oci.Mount
 	plan    *plan.Plan
 	control *os.File
-	notify  *os.File    // the container's socket to the service manager
+	notify  *os.File   // the container's socket to the service manager
 	files   []*os.File // closed at the end
 }
 
