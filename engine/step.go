@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"hull/layer"
@@ -29,6 +30,8 @@ type StepOptions struct {
 	SecretEnv []string
 	// Mounts are mounted as they are.
 	Mounts []oci.Mount
+
+	view *os.File // the layers below, while the step lasts; nil of none
 }
 
 // A StepEnd is a step whose program has ended, while its file system is there.
@@ -58,6 +61,16 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 	}
 	so.spare = spare
 	defer spare.Close()
+	if o.Base.Chain != "" {
+		snaps, err := e.Snapshots()
+		if err != nil {
+			return err
+		}
+		if o.view, err = snaps.ViewTree(o.Base.Chain); err != nil {
+			return err
+		}
+		defer o.view.Close()
+	}
 	r, l, err := e.createOf(ctx, c, true, func(r *record) error {
 		r.step = &o
 		r.fromStep()
@@ -128,7 +141,7 @@ func (e *Engine) stepEnd(ctx context.Context, r *record, code int, keep func(Ste
 		return err
 	}
 	end := StepEnd{Code: code, Snapshot: r.ID}
-	all, err := snaps.Changes(ctx, r.ID)
+	all, err := snaps.ChangesAbove(ctx, r.ID, r.step.view)
 	if err != nil {
 		return err
 	}
@@ -148,12 +161,7 @@ func (e *Engine) stepEnd(ctx context.Context, r *record, code int, keep func(Ste
 	}
 	defer upper.Close()
 	var same func(string) bool
-	if r.Chain != "" {
-		base, err := snaps.ViewTree(r.Chain)
-		if err != nil {
-			return err
-		}
-		defer base.Close()
+	if base := r.step.view; base != nil {
 		same = func(path string) bool { return layer.SameDirectory(base, upper, path) }
 	}
 	end.Changes, end.Made = sortChanges(all, places, same)

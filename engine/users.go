@@ -40,6 +40,10 @@ func (e *Engine) settleUser(ctx context.Context, r *record) error {
 		defer root.Close()
 		return r.lookUpUser(root, spec, groups)
 	}
+	if r.step != nil && r.step.view != nil {
+		// Nobody else will start upon these layers: nothing is kept.
+		return r.lookUpUser(r.step.view, spec, groups)
+	}
 	key := userKey(r, spec, groups)
 	dir := filepath.Join(e.o.Root, "cache", "users")
 	if data, err := state.ReadFile(filepath.Join(dir, key)); err == nil && state.Unmarshal(data, &r.User) == nil {

@@ -27,23 +27,41 @@ func (s *Store) Changes(ctx context.Context, name string) ([]layer.Change, error
 	return changes, nil
 }
 
+// ChangesAbove is Changes for who has the parent's tree open already; nil is an
+// empty one.
+func (s *Store) ChangesAbove(ctx context.Context, name string, base *os.File) ([]layer.Change, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("list changes of snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
+	}
+	changes, err := s.changesAbove(ctx, s.activeDir(name), base)
+	if err != nil {
+		return nil, fmt.Errorf("list changes of snapshot %s: %w", name, err)
+	}
+	return changes, nil
+}
+
 func (s *Store) changes(ctx context.Context, dir string) ([]layer.Change, error) {
 	parent, err := s.parentOf(dir)
 	if err != nil {
 		return nil, err
 	}
+	if parent == "" {
+		return s.changesAbove(ctx, dir, nil)
+	}
+	base, err := s.ViewTree(parent)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+	return s.changesAbove(ctx, dir, base)
+}
+
+func (s *Store) changesAbove(ctx context.Context, dir string, base *os.File) ([]layer.Change, error) {
 	upper, err := os.Open(filepath.Join(dir, "u"))
 	if err != nil {
 		return nil, err
 	}
 	defer upper.Close()
-	var base *os.File
-	if parent != "" {
-		if base, err = s.ViewTree(parent); err != nil {
-			return nil, err
-		}
-		defer base.Close()
-	}
 	if s.d.layered() {
 		return layer.Upper(ctx, upper, base, s.whiteouts())
 	}
