@@ -72,6 +72,8 @@ var fullNodes = []command.Node{
 	{Path: "image pull", Short: "Pull an image from a registry", Elsewhere: true},
 	{Path: "image push", Short: "Push an image to a specified destination", Elsewhere: true},
 	{Path: "image search", Short: "Search registry for image", Elsewhere: true},
+	{Path: "registry", Short: "Run a registry of one's own"},
+	{Path: "registry serve", Short: "Serve a registry from a directory", Elsewhere: true},
 	{Path: "image sign", Short: "Sign an image", Elsewhere: true},
 	{Path: "image trust", Short: "Manage container image trust policy"},
 	{Path: "image trust set", Short: "Set default trust policy or a new trust policy for a registry", Elsewhere: true},

@@ -7,12 +7,14 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -41,6 +43,12 @@ func TestScripts(t *testing.T) {
 			s := httptest.NewServer(newFaulty())
 			e.Defer(s.Close)
 			e.Setenv("R", strings.TrimPrefix(s.URL, "http://"))
+			free, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			e.Setenv("FREE", free.Addr().String())
+			free.Close()
 			e.Setenv("STORE", filepath.Join(e.WorkDir, "store"))
 			e.Setenv("RUN_DIR", filepath.Join(e.WorkDir, "run"))
 			conf := filepath.Join(e.WorkDir, "registries.conf")
@@ -48,7 +56,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			return os.WriteFile(conf, []byte("[[registry]]\nlocation = \""+strings.TrimPrefix(s.URL, "http://")+"\"\ninsecure = true\n"), 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "tmpfs": tmpfs, "blobs": blobs},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "tmpfs": tmpfs, "blobs": blobs, "waitfor": waitfor},
 	})
 }
 
@@ -69,6 +77,18 @@ func tmpfs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(unix.Mount("none", dir, "tmpfs", 0, "size="+args[1]))
 	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
+}
+
+// waitfor ADDRESS waits until somebody listens there.
+func waitfor(ts *testscript.TestScript, _ bool, args []string) {
+	for range 200 {
+		if c, err := net.Dial("tcp", args[0]); err == nil {
+			c.Close()
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	ts.Fatalf("nobody listens at %s", args[0])
 }
 
 // blobs STORE N: the store has N blobs and no record; with ! it may have records.

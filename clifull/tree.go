@@ -37,5 +37,5 @@ func (s *session) nodes() []command.Node {
 		{Path: "image search", Short: "Search registry for image", Build: s.search},
 	}
 	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true})
-	return slices.Concat(nodes, s.manifestNodes(), s.trustNodes())
+	return slices.Concat(nodes, s.manifestNodes(), s.registryNodes(), s.trustNodes())
 }

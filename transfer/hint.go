@@ -40,3 +40,11 @@ func pullHint(err error, ref oci.Reference) error {
 	}
 	return err
 }
+
+// pushHint is pullHint for a push, where only the first can be cured.
+func pushHint(err error, ref oci.Reference) error {
+	if errors.Is(err, registry.ErrUnauthorized) {
+		return pullHint(err, ref)
+	}
+	return err
+}

@@ -90,7 +90,7 @@ func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (
 	p := &push{t: t, repo: repo, ref: ref, img: img, o: o}
 	d, size, err := p.run(ctx)
 	if err != nil {
-		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
+		return Pushed{}, pushHint(fmt.Errorf("push to %s: %w", ref, err), ref)
 	}
 	return Pushed{ref, d, size}, nil
 }
