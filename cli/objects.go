@@ -22,6 +22,7 @@ func (s *session) objectNodes() []command.Node {
 		{Path: "container clone", Short: "Clone an existing container", Build: s.containerClone},
 		{Path: "container exists", Short: "Check if a container exists in local storage", Build: s.containerExists},
 		{Path: "container inspect", Short: "Display the configuration of a container", Build: s.containerInspect},
+		{Path: "container runlabel", Short: "Execute the command described by an image label", Build: s.runlabel},
 		{Path: "container prune", Short: "Remove all non running containers", Build: s.containerPrune},
 	}
 	for _, n := range []struct {

@@ -250,3 +250,6 @@ func healthcheck(s string) (*oci.Healthcheck, error) {
 	}
 	return h, nil
 }
+
+// Words splits a text at spaces outside of quotes, as a shell does.
+func Words(s string) ([]string, error) { return shellWords(s) }
