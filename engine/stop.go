@@ -348,7 +348,11 @@ func (e *Engine) freeze(ctx context.Context, r *record, s *runState) error {
 	}
 	g := e.group(s)
 	if g == nil {
-		return hint(fmt.Errorf("pause container %s: it has no cgroup", r.Name), "run it without --cgroups=disabled")
+		cure := "run it without --cgroups=disabled"
+		if e.o.Rootless && firstOf(r.Options.Cgroups, e.o.Defaults.Cgroups) != "disabled" {
+			cure = "no cgroup is delegated to this user: that needs cgroup v2 and a systemd user service"
+		}
+		return hint(fmt.Errorf("pause container %s: it has no cgroup", r.Name), "%s", cure)
 	}
 	if err := g.Freeze(ctx); err != nil {
 		return fmt.Errorf("pause container %s: %w", r.Name, err)
