@@ -28,8 +28,8 @@ func (s *Store) Prepare(ctx context.Context, name string, parent oci.Digest, o P
 	if !validName(name) {
 		return nil, fmt.Errorf("prepare snapshot %q: not a name of one", name)
 	}
-	if o.Size != 0 {
-		return nil, fmt.Errorf("prepare snapshot %s: size=: this file system has no project quota", name)
+	if o.Size != 0 && !s.d.layered() {
+		return nil, fmt.Errorf("prepare snapshot %s: size=: driver %s has no limits", name, s.name)
 	}
 	l, err := s.lock(ctx, false)
 	if err != nil {
@@ -63,7 +63,13 @@ func (s *Store) Prepare(ctx context.Context, name string, parent oci.Digest, o P
 	if err != nil {
 		return nil, fmt.Errorf("prepare snapshot %s: %w", name, err)
 	}
-	if err := s.fillActive(dir, below, a); err != nil {
+	if o.Size != 0 {
+		err = limitSize(dir, name, o.Size)
+	}
+	if err == nil {
+		err = s.fillActive(dir, below, a)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("prepare snapshot %s: %w", name, errors.Join(err, s.removeTree(dir)))
 	}
 	return s.mounts(dir, a), nil

@@ -290,7 +290,14 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		os.Remove(dir)
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
-	return s.removeTree(dir)
+	project := projectOf(filepath.Join(dir, "a"))
+	if err := s.removeTree(dir); err != nil {
+		return err
+	}
+	if project != 0 {
+		_ = unlimit(s.dir, project) // a limit that stays is on nothing
+	}
+	return nil
 }
 
 // Collect removes drafts and half-removed snapshots whose owner is dead, and
