@@ -1,7 +1,11 @@
 package engine
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"hull/monitor"
 	"hull/network"
@@ -41,4 +45,37 @@ func (e *Engine) nameConfig(r *record, cfg *monitor.Config) error {
 		cfg.NameServers = r.Options.DNS
 	}
 	return nil
+}
+
+// addNames gives a running container a name server: its sockets go to the
+// monitor, and its resolv.conf is written anew.
+func (e *Engine) addNames(r *record, s *runState, netns *os.File) error {
+	if slices.Contains(r.Options.DNS, "none") {
+		return nil
+	}
+	sockets, err := network.ListenNames(netns)
+	if err != nil {
+		return err
+	}
+	defer sockets[0].Close()
+	defer sockets[1].Close()
+	var cfg monitor.Config
+	if err := e.nameConfig(r, &cfg); err != nil {
+		return err
+	}
+	conn, err := monitor.Dial(e.containerRun(r.ID), 0)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if err := conn.Names(cfg, sockets); err != nil {
+		return fmt.Errorf("give the monitor its name server: %w", err)
+	}
+	// In place: it is mounted where it is read.
+	file := filepath.Join(e.containerRun(r.ID), "resolv.conf")
+	if !fileExists(file) {
+		return nil
+	}
+	return os.WriteFile(file, e.resolvConf(r, s.Networks), 0o644)
 }

@@ -92,9 +92,15 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name string, a NetworkAttac
 		if err != nil {
 			return err
 		}
-		s.Networks = append(s.Networks, j)
+		first := !named(s.Networks) && !s.Named
+		s.Networks, s.Named = append(s.Networks, j), s.Named || j.DNS
 		if err := e.saveState(r, s); err != nil {
 			return err
+		}
+		if first && j.DNS {
+			if err := e.addNames(r, s, netns); err != nil {
+				return fmt.Errorf("connect container %s: %w", r.Name, err)
+			}
 		}
 	}
 	r.Options.Networks = append(have, a)

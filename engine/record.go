@@ -93,7 +93,9 @@ type runState struct {
 	Stopped  bool   `json:",omitempty"`
 	Shutdown bool   `json:",omitempty"` // it was ended by Shutdown, not by a user
 	Health   string `json:",omitempty"`
-	Streak   int    `json:",omitempty"`
+	// Named says that the monitor of this run answers for names.
+	Named  bool `json:",omitempty"`
+	Streak int  `json:",omitempty"`
 	// StartupPassed are the startup check's successes in a row.
 	StartupPassed int  `json:",omitempty"`
 	Started       bool `json:",omitempty"` // ever

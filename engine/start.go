@@ -630,7 +630,7 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	if m, err := state.IdentifyProcess(session.Monitor.Pid); err == nil {
 		s.Monitor, s.MonitorStart = m.Pid, m.Start
 	}
-	s.Networks, s.Ports = t.net.Networks, t.net.Ports
+	s.Networks, s.Ports, s.Named = t.net.Networks, t.net.Ports, t.names[0] != nil
 	if _, ok := t.r.health(); ok {
 		s.Health, s.Streak, s.StartupPassed = HealthStarting, 0, 0
 	}

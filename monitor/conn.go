@@ -103,6 +103,44 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.f.SetReadDeadline(t
 // Cleaned tells the monitor that this client, a cleaner, has cleaned up.
 func (c *Conn) Cleaned() error { return c.write(FrameCleaned, nil) }
 
+// Names gives the monitor a name server's sockets, UDP and TCP, with NamesDir
+// and NameServers of c, and returns when it answers on them.
+func (c *Conn) Names(cfg Config, sockets [2]*os.File) error {
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.out = AppendFrame(c.out[:0], FrameNames, cfg.Encode())
+	out, rights := c.out, syscall.UnixRights(int(sockets[0].Fd()), int(sockets[1].Fd()))
+	cerr := raw.Write(func(fd uintptr) bool {
+		for len(out) > 0 {
+			var n int
+			n, err = syscall.SendmsgN(int(fd), out, rights, nil, syscall.MSG_NOSIGNAL)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err != nil {
+				return err != syscall.EAGAIN
+			}
+			out, rights = out[n:], nil
+		}
+		return true
+	})
+	c.mu.Unlock()
+	if err = errors.Join(err, cerr); err != nil {
+		return err
+	}
+	for {
+		switch t, _, err := c.Read(); {
+		case err != nil:
+			return err
+		case t == FrameNames:
+			return nil
+		}
+	}
+}
+
 // Close ends the connection; the container goes on. A nil Conn is closed.
 func (c *Conn) Close() error {
 	if c == nil {

@@ -311,3 +311,41 @@ func (c *caller) flush() bool {
 	}
 	return true
 }
+
+// read reads bytes of a client, and keeps the files that come with them.
+func (c *client) read(p []byte) (int, error) {
+	var oob [64]byte
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(c.fd, p, oob[:], unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		messages, _ := unix.ParseSocketControlMessage(oob[:oobn])
+		for i := range messages {
+			if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
+				c.files = append(c.files, fds...)
+			}
+		}
+		return n, nil
+	}
+}
+
+// serveNames begins to answer on sockets that a client brought.
+func (s *server) serveNames(c *client, payload []byte) {
+	cfg, err := DecodeConfig(payload)
+	if err == nil && s.names == nil && len(c.files) == 2 {
+		cfg.ID = s.cfg.ID
+		s.names = newNameServer(cfg, c.files[0], c.files[1])
+		c.files = nil
+	}
+	for i := range c.files { // of a client that does not know the protocol, or came second
+		closeFD(&c.files[i])
+	}
+	c.files = nil
+	if s.names != nil {
+		c.send(AppendFrame(nil, FrameNames, nil), 0)
+	}
+}

@@ -16,6 +16,7 @@ const (
 	FrameStdinEOF FrameType = 'e' // the client's input has ended
 	FrameResize   FrameType = 'r' // rows and columns, two bytes each, little endian
 	FrameCleaned  FrameType = 'k' // a cleaner has done the clean-up; the monitor leaves
+	FrameNames    FrameType = 'n' // two sockets, and a Config that says what to answer on them; answered by the same
 )
 
 // Frames from the monitor.

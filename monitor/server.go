@@ -62,7 +62,8 @@ type client struct {
 	in    []byte // not yet a whole frame
 	out   []byte // not yet taken
 	lost  int64
-	done  bool // a cleaner has cleaned
+	done  bool  // a cleaner has cleaned
+	files []int // that came with its bytes
 }
 
 // loop runs until the container has exited and its output is read.
@@ -266,7 +267,7 @@ func (s *server) serve(fd int, revents int16) {
 }
 
 func (s *server) receive(c *client) {
-	n, err := read(c.fd, s.buf[:])
+	n, err := c.read(s.buf[:])
 	if err == unix.EAGAIN {
 		return
 	}
@@ -314,6 +315,8 @@ func (s *server) obey(c *client, t FrameType, payload []byte) {
 		}
 	case FrameCleaned:
 		c.done = true
+	case FrameNames:
+		s.serveNames(c, payload)
 	}
 }
 
@@ -367,6 +370,10 @@ func (s *server) dropGone() {
 	for _, c := range s.clients {
 		if c.fd >= 0 {
 			kept = append(kept, c)
+			continue
+		}
+		for i := range c.files {
+			closeFD(&c.files[i])
 		}
 	}
 	s.clients = kept

@@ -151,6 +151,13 @@ func (f *filter) addTable(family byte, table string) {
 	})
 }
 
+// newTable adds a table that must not be there.
+func (f *filter) newTable(family byte, table string) {
+	f.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, family, "add table "+table, func(m *message) {
+		m.attrString(unix.NFTA_TABLE_NAME, table)
+	})
+}
+
 func (f *filter) deleteTable(family byte, table string) {
 	f.add(unix.NFT_MSG_DELTABLE, 0, family, "delete table "+table, func(m *message) {
 		m.attrString(unix.NFTA_TABLE_NAME, table)

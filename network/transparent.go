@@ -31,9 +31,7 @@ const (
 // when the kernel cannot tell the packets of such sockets.
 func (h *host) acceptTransparent() (ok bool, err error) {
 	f := h.filter
-	f.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.NFPROTO_INET, "add table "+transparentName, func(m *message) {
-		m.attrString(unix.NFTA_TABLE_NAME, transparentName)
-	})
+	f.newTable(unix.NFPROTO_INET, transparentName)
 	const mangle = -150
 	f.addChain(unix.NFPROTO_INET, transparentName, chain{name: "prerouting", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: mangle})
 	f.addRule(unix.NFPROTO_INET, transparentName, "prerouting", loadSocketTransparent(reg0), equal(reg0, 1),
