@@ -325,7 +325,11 @@ func TestHybrid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Remove()
+	defer func() {
+		h.Remove()
+		for p := filepath.Join(g.h.hybrid, g.h.own2, g.path); p != g.h.hybrid && unix.Rmdir(p) == nil; p = filepath.Dir(p) {
+		}
+	}()
 	dir, err := h.Dir()
 	if err != nil || dir == nil {
 		t.Fatal(dir, err)

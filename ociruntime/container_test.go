@@ -100,6 +100,10 @@ func bundle(t *testing.T, change func(*oci.Spec), args ...string) (*Runtime, str
 	r := &Runtime{Root: t.TempDir(), Warn: func(text string) { t.Log(text) }}
 	t.Cleanup(func() {
 		r.Delete(context.Background(), "c", true)
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/hull-oci-test")
+		for _, g := range append(groups, "/sys/fs/cgroup/hull-oci-test") {
+			unix.Rmdir(g) // when no other test is in it
+		}
 	})
 	return r, b
 }
