@@ -25,6 +25,8 @@ type Search struct {
 	Home, ConfigHome, RuntimeDir string
 	// Dirs, separated by colons, are all directories when not empty.
 	Dirs string
+
+	root string // of the system's directories; "" is /, tests have another
 }
 
 // SearchFor is the search of this process's user and environment.
@@ -60,7 +62,7 @@ func (s Search) roots() ([]root, error) {
 	}
 	users := func(sub string) bool { return sub == "users" }
 	if !s.User {
-		return []root{{runDir, users}, {adminDir, users}, {distroDir, users}}, nil
+		return []root{{s.root + runDir, users}, {s.root + adminDir, users}, {s.root + distroDir, users}}, nil
 	}
 	if s.RuntimeDir != "" {
 		all = append(all, root{path: filepath.Join(s.RuntimeDir, "containers/systemd")})
@@ -70,7 +72,7 @@ func (s Search) roots() ([]root, error) {
 	}
 	// Directories with a number for a name are those of single users.
 	number := func(sub string) bool { return strings.Trim(sub, "0123456789") == "" }
-	for _, d := range []string{adminDir, distroDir} {
+	for _, d := range []string{s.root + adminDir, s.root + distroDir} {
 		all = append(all, root{path: filepath.Join(d, "users", strconv.Itoa(s.UID))}, root{filepath.Join(d, "users"), number})
 	}
 	return all, nil
@@ -96,7 +98,7 @@ func (s Search) InstallDir() (string, error) {
 	case s.Dirs != "":
 		return roots[0].path, nil
 	case !s.User:
-		return adminDir, nil
+		return s.root + adminDir, nil
 	case s.config() == "":
 		return "", errors.New("find the directory of units: HOME is not set")
 	}
