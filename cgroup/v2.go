@@ -21,6 +21,7 @@ func (h *Host) create2(path string, r *oci.LinuxResources, o Options) (g *Group,
 	if o.Rootless {
 		path = h.delegated(path)
 	}
+	path = h.fromOwn(path)
 	dir, err := resolve(h.unified, h.own2, path)
 	if err != nil {
 		return nil, err

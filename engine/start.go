@@ -44,7 +44,10 @@ type startOptions struct {
 
 // spawnOptions are what a monitor is started with.
 func (e *Engine) spawnOptions(o startOptions) monitor.StartOptions {
-	return monitor.StartOptions{Binary: filepath.Join(e.o.LibexecDir, "hull-monitor"), Attach: o.attach, Stdio: o.stdio}
+	return monitor.StartOptions{
+		Binary: filepath.Join(e.o.LibexecDir, "hull-monitor"), Attach: o.attach, Stdio: o.stdio,
+		Sibling: !o.attach && !o.needed && os.Getenv("NOTIFY_SOCKET") != "",
+	}
 }
 
 // A starting is one start under way: what it made, so that it can be given
@@ -355,6 +358,11 @@ func (t *starting) limits(ctx context.Context) error {
 	host, err := cgroup.LookUp()
 	if err != nil {
 		return err
+	}
+	if firstOf(t.r.Options.Cgroups, t.e.o.Defaults.Cgroups) == "split" {
+		if host, err = host.StepAside(); err != nil {
+			return err
+		}
 	}
 	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, t.e.cgroupOptions(t.r))
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartOptions say what to start.
@@ -27,6 +29,9 @@ type StartOptions struct {
 	// Hold is kept open by the monitor until the program runs: a lock, that is
 	// held on even if this process is killed. nil is none.
 	Hold *os.File
+	// Sibling makes the monitor a child of this process's parent: systemd, which
+	// is told to watch it, hears of the ends of its own children only.
+	Sibling bool
 	// Attach opens a connection before the container starts, so that not a
 	// byte of its output is missed; Flags are what that client wants.
 	Attach bool
@@ -49,7 +54,26 @@ type Child struct{ Pid int }
 // Wait waits for the process's end.
 func (c Child) Wait() {
 	for {
-		if _, err := syscall.Wait4(c.Pid, nil, 0, nil); err != syscall.EINTR {
+		_, err := syscall.Wait4(c.Pid, nil, 0, nil)
+		if err == syscall.ECHILD {
+			c.waitSibling()
+			return
+		}
+		if err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// waitSibling waits for one that another process reaps.
+func (c Child) waitSibling() {
+	fd, err := unix.PidfdOpen(c.Pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	for {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != unix.EINTR {
 			return
 		}
 	}
@@ -107,7 +131,11 @@ func Spawn(o StartOptions) (*Spare, error) {
 			files[i] = f.Fd()
 		}
 	}
-	pid, err := syscall.ForkExec(o.Binary, []string{"hull-monitor"}, &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1"}})
+	attr := &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1"}}
+	if o.Sibling {
+		attr.Sys = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT}
+	}
+	pid, err := syscall.ForkExec(o.Binary, []string{"hull-monitor"}, attr)
 	if err != nil {
 		s.Close()
 		return nil, errors.New("start monitor: " + o.Binary + ": " + err.Error())
