@@ -293,6 +293,10 @@ func (b *building) image(ctx context.Context, name, platform string) (image.Imag
 	if platform != "" {
 		p = parsePlatform(platform)
 	}
+	name, err := b.o.Policy.imageSource(name)
+	if err != nil {
+		return image.Image{}, err
+	}
 	k := name + " " + p.String()
 	b.mu.Lock()
 	f := b.images[k]

@@ -47,6 +47,10 @@ func (b *building) download(ctx context.Context, from string) (downloaded, error
 	fail := func(err error) (downloaded, error) {
 		return downloaded{}, fmt.Errorf("download %s: %w", redact(from), err)
 	}
+	from, err := b.o.Policy.Apply(from)
+	if err != nil {
+		return downloaded{}, err
+	}
 	u, err := url.Parse(from)
 	if err != nil {
 		return fail(err)
@@ -171,6 +175,10 @@ func firstOf(s ...string) string {
 
 // gitTree fetches URL[#REF[:DIR]] with the git program.
 func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, error) {
+	from, err := b.o.Policy.Apply(from)
+	if err != nil {
+		return nil, err
+	}
 	repo, fragment, _ := strings.Cut(from, "#")
 	ref, sub, _ := strings.Cut(fragment, ":")
 	if strings.HasPrefix(repo, "github.com/") {

@@ -22,6 +22,11 @@ func (b *building) finish(ctx context.Context, st *stage) (image.Image, error) {
 			return image.Image{}, fmt.Errorf("squash: %w", err)
 		}
 	}
+	if o.SBOM.wanted() {
+		if err := st.sbom(ctx); err != nil {
+			return image.Image{}, fmt.Errorf("list the packages: %w", err)
+		}
+	}
 	changed, err := st.finalConfig()
 	if err != nil {
 		return image.Image{}, err

@@ -62,6 +62,10 @@ type Options struct {
 	// CacheFrom are asked for steps that are not here; CacheTo are given all.
 	CacheFrom, CacheTo []Cache
 
+	SBOM SBOM
+	// Policy says which sources may be used; nil is any.
+	Policy *SourcePolicy
+
 	// Export is given the file system of the target; with NoImage no image is made.
 	Export  func(ctx context.Context, root *os.File) error
 	NoImage bool

@@ -30,6 +30,7 @@ type buildFlags struct {
 	inheritNotes, skipUnused        *bool
 	pullPolicy                      string
 	quiet, compress, push, check    bool
+	sbom, policyFile                string
 	iidFile, metadataFile, logFile  string
 	rawIID, logSplit                bool
 	output                          []string
@@ -84,6 +85,7 @@ func (b *buildFlags) declareInput(f *command.Flags) {
 	f.StringVar(&b.variant, "variant", "", "Architecture variant to build for")
 	f.StringArrayVar(&b.secrets, "secret", nil, "Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE")
 	f.StringArrayVar(&b.ssh, "ssh", nil, "SSH agent for RUN --mount=type=ssh: ID[=SOCKET|KEY[,KEY...]], default is the caller's agent")
+	f.StringVar(&b.policyFile, "source-policy-file", "", "File of rules (JSON, as BuildKit's) that allow, deny or replace sources: images, URLs, repositories")
 	f.StringSliceVar(&b.allow, "allow", nil, "Privilege that RUN may ask for: security.insecure, network.host, device")
 	f.BoolVar(&b.check, "check", false, "Check the Containerfile by its rules, and build nothing")
 	f.Choice(&b.call, "call", "", "build", "What to do", "build", "check", "targets")
@@ -153,6 +155,12 @@ func (b *buildFlags) declareOutput(f *command.Flags) {
 	f.StringVar(&b.logFile, "logfile", "", "Write the output to the file instead of the terminal")
 	f.BoolVar(&b.logSplit, "logsplit", false, "With --logfile: a file for each platform")
 	f.Choice(&b.progress, "progress", "", "auto", "How to show what goes on", "auto", "plain", "tty", "quiet", "json", "rawjson")
+	f.Choice(&b.sbom, "sbom", "", "", "List the packages of the image (dpkg, apk, Go programs) in this form; see --sbom-output", "", "spdx", "true", "false")
+	f.Lookup("sbom").NoOptDefVal = "spdx"
+	f.StringVar(&b.o.SBOM.Output, "sbom-output", "", "File for the list of packages (SPDX 2.3, JSON)")
+	f.StringVar(&b.o.SBOM.PURLOutput, "sbom-purl-output", "", "File for the list of packages as package URLs")
+	f.StringVar(&b.o.SBOM.ImageOutput, "sbom-image-output", "", "Path in the image for the list of packages")
+	f.StringVar(&b.o.SBOM.ImagePURLOutput, "sbom-image-purl-output", "", "Path in the image for the list of package URLs")
 	f.BoolVar(&b.push, "push", false, "Push the image under its names")
 	f.Bool("load", true, "Images are always stored: for compatibility")
 	f.Hide("load")
@@ -190,6 +198,16 @@ func (b *buildFlags) options(args []string) (build.Options, error) {
 	o.OneLayer = b.runtime.squash.one || b.layers != nil && !*b.layers
 	if b.layers == nil && os.Getenv("BUILDAH_LAYERS") == "false" {
 		o.OneLayer = true
+	}
+	if file := firstSet(b.policyFile, os.Getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY")); file != "" {
+		if o.Policy, err = build.ReadSourcePolicy(file); err != nil {
+			return o, err
+		}
+	}
+	if b.sbom == "false" {
+		o.SBOM = build.SBOM{}
+	} else if b.sbom != "" && o.SBOM == (build.SBOM{}) {
+		o.SBOM.ImageOutput = "/usr/share/sbom/image.spdx.json"
 	}
 	o.DropLabels = b.inherit != nil && !*b.inherit
 	o.DropNotes = b.inheritNotes != nil && !*b.inheritNotes
