@@ -44,7 +44,6 @@ func (s *session) imageNodes() []command.Node {
 		nodes = append(nodes, command.Node{Path: alias.path, Short: "Same as " + map[string]string{
 			"image list": "ls", "image remove": "rm", "image umount": "unmount"}[alias.path], Build: alias.build, Hidden: true})
 	}
-	nodes = append(nodes, command.Node{Path: "container runlabel", Short: "Execute the command described by an image label", Build: s.runlabel})
 	return append(nodes, command.Node{Path: "oci bundle", Short: "Make an OCI runtime bundle of an image", Build: s.ociBundle})
 }
 

@@ -5,46 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path"
-	"strconv"
 	"strings"
-	"syscall"
 
 	"hull/command"
 	"hull/engine"
 	"hull/image"
 )
 
-// runlabelOptions are the flags of runlabel.
-type runlabelOptions struct {
-	pull                    pullFlags
-	display, replace, quiet bool
-	name                    string
-}
-
+// runlabel runs the command line that an image has in a label.
 func (s *session) runlabel() *command.Command {
-	var o runlabelOptions
+	var name string
+	var display, quiet, replace bool
+	var p pullFlags
+	opts := make([]string, 3)
 	return &command.Command{
 		Usage: "[options] LABEL IMAGE [ARG...]",
-		Long: "Executes the command that an image describes in a label. It must be one of " + s.program + "'s (podman and docker are other names for it):\n" +
-			"an image does not run programs of the host. In it IMAGE and NAME, also as $IMAGE, ${NAME} and so on, stand for the image and the container's name.",
-		Examples:     []string{"container runlabel run imageID", "container runlabel install imageID arg1 arg2", "container runlabel --display run myImage"},
+		Long: "Runs the command that an image's label holds, which is one of this program: its first word is not looked at.\n" +
+			"The words IMAGE and NAME mean the image and the container's name; ARGs are added at the end.",
+		Examples:     []string{"container runlabel run imageID", "container runlabel --display run myImage"},
 		Args:         command.AtLeast(2),
 		ArgsEndFlags: true,
 		Flags: func(f *command.Flags) {
-			p := &o.pull
-			f.StringVar(&p.authFile, "authfile", "", "Path of the authentication file. Use REGISTRY_AUTH_FILE environment variable to override")
-			f.StringVar(&p.certDir, "cert-dir", "", "Path to a directory containing TLS certificates and keys")
-			f.StringVar(&p.creds, "creds", "", "Credentials (USERNAME:PASSWORD) to use for authenticating to a registry")
-			f.BoolVar(&o.display, "display", false, "Preview the command that the label would run")
-			f.StringVarP(&o.name, "name", "n", "", "Assign a name to the container")
-			f.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress output information when pulling images")
-			f.BoolVar(&o.replace, "replace", false, "Replace existing container with a new one from the image")
-			command.Optional(f, &p.tlsVerify, "tls-verify", "", "bool", "Require HTTPS and verify certificates when contacting registries", strconv.ParseBool)
-			f.Lookup("tls-verify").NoOptDefVal = "true"
+			p.declare(f)
+			f.BoolVar(&display, "display", false, "Print the command that the label would run")
+			f.StringVarP(&name, "name", "n", "", "Name of the container; the image's without one")
+			f.BoolVarP(&quiet, "quiet", "q", false, "Suppress output of a pull")
+			f.BoolVar(&replace, "replace", false, "Replace a container of that name")
+			f.StringVar(&opts[0], "opt1", "", "What $OPT1 in the label means")
+			f.StringVar(&opts[1], "opt2", "", "What $OPT2 in the label means")
+			f.StringVar(&opts[2], "opt3", "", "What $OPT3 in the label means")
+			f.Hide("opt1", "opt2", "opt3")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			img, err := s.imageOrPull(ctx, args[1], o)
+			img, err := s.labelled(ctx, args[1], quiet, p)
 			if err != nil {
 				return err
 			}
@@ -52,82 +47,89 @@ func (s *session) runlabel() *command.Command {
 			if !ok {
 				return fmt.Errorf("cannot find the value of label: %s in image: %s", args[0], args[1])
 			}
-			words, err := labelCommand(text, args[1], img, o.name)
+			words, err := labelCommand(text, img, args[1], name, opts)
 			if err != nil {
-				return fmt.Errorf("label %s of image %s: %w", args[0], args[1], err)
+				return err
 			}
 			words = append(words, args[2:]...)
-			if o.replace && (words[0] == "run" || words[0] == "create") {
+			if replace && len(words) > 0 && (words[0] == "run" || words[0] == "create") {
 				words = append([]string{words[0], "--replace"}, words[1:]...)
 			}
-			if o.display {
-				fmt.Fprintln(s.stdout, command.Printable("command: "+s.program+" "+strings.Join(words, " ")))
+			if display {
+				fmt.Fprintf(s.stdout, "command: %s %s\n", s.program, command.Printable(strings.Join(words, " ")))
 				return nil
 			}
-			self, err := os.Executable()
-			if err != nil {
-				return fmt.Errorf("find the own executable: %w", err)
-			}
-			argv := append(append([]string{s.program}, s.globals.Argv()...), words...)
-			return fmt.Errorf("execute %s: %w", self, syscall.Exec(self, argv, os.Environ()))
+			return s.again(ctx, words)
 		},
 	}
 }
 
-// imageOrPull finds an image, here or in its registry.
-func (s *session) imageOrPull(ctx context.Context, name string, o runlabelOptions) (image.Image, error) {
-	store, img, err := s.imageStore(ctx, name)
+// labelled finds the image, and pulls it when it is not here.
+func (s *session) labelled(ctx context.Context, name string, quiet bool, p pullFlags) (image.Image, error) {
+	e, err := s.open(ctx)
+	if err != nil {
+		return image.Image{}, err
+	}
+	images, err := e.Images()
+	if err != nil {
+		return image.Image{}, err
+	}
+	img, err := images.Find(ctx, name)
 	if !errors.Is(err, image.ErrNotFound) {
 		return img, err
 	}
-	if err := s.pull(ctx, engine.PullRequest{Name: name, Quiet: o.quiet}, o.pull); err != nil {
+	if err := s.pull(ctx, engine.PullRequest{Name: name, Quiet: quiet}, p); err != nil {
 		return image.Image{}, err
 	}
-	return store.Resolve(ctx, name)
+	return images.Find(ctx, name)
 }
 
-// labelCommand is the command of a label, without the program's name.
-func labelCommand(text, asked string, img image.Image, name string) ([]string, error) {
-	full := asked
-	for _, n := range img.Names {
-		if full == asked || n.Tag != "" {
-			full = n.String()
+// labelCommand is a label's text as words of a command line, without the first.
+func labelCommand(text string, img image.Image, given, name string, opts []string) ([]string, error) {
+	full := given
+	if len(img.Names) > 0 {
+		full = img.Names[0].String()
+		if name == "" {
+			name = path.Base(img.Names[0].Path)
 		}
 	}
-	if name == "" {
-		name, _, _ = strings.Cut(path.Base(full), "@")
-		name, _, _ = strings.Cut(name, ":")
+	mean := map[string]string{"IMAGE": full, "NAME": name, "OPT1": opts[0], "OPT2": opts[1], "OPT3": opts[2]}
+	if dir, err := os.Getwd(); err == nil {
+		mean["PWD"] = dir
 	}
 	words, err := image.Words(text)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read label: %w", err)
 	}
 	if len(words) < 2 {
-		return nil, fmt.Errorf("%q is no command", text)
+		return nil, fmt.Errorf("read label: %q is no command", text)
 	}
-	switch path.Base(words[0]) {
-	case "podman", "docker", "hull":
-	default:
-		return nil, fmt.Errorf("it runs %q, a program of the host", words[0])
+	for i, w := range words {
+		switch {
+		case w == "IMAGE" || w == "NAME":
+			w = mean[w]
+		case strings.HasSuffix(w, "=NAME") || strings.HasSuffix(w, "=IMAGE"):
+			k, v, _ := strings.Cut(w, "=")
+			w = k + "=" + mean[v]
+		}
+		words[i] = os.Expand(w, func(k string) string { return mean[k] })
 	}
-	dir, err := os.Getwd()
+	return words[1:], nil
+}
+
+// again runs this program with another command, and passes its exit code on.
+func (s *session) again(ctx context.Context, words []string) error {
+	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("find the own executable: %w", err)
 	}
-	known := map[string]string{"NAME": name, "IMAGE": full, "PWD": dir}
-	var out []string
-	for _, w := range words[1:] {
-		was := w
-		switch w {
-		case "IMAGE", "NAME":
-			w = known[w]
-		default:
-			w = strings.NewReplacer("=IMAGE", "="+full, "=NAME", "="+name).Replace(w)
-			w = os.Expand(w, func(k string) string { return known[k] })
-		}
-		if w != "" || was == "" {
-			out = append(out, w)
-		}
+	c := exec.CommandContext(ctx, self, append(s.globals.Argv(), words...)...)
+	c.Args[0] = s.program
+	c.Stdin, c.Stdout, c.Stderr = s.stdin, s.stdout, s.stderr
+	err = c.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return exitCode(exit.ExitCode())
 	}
-	return out, nil
+	return err
 }

@@ -145,9 +145,6 @@ func changePairs(s string, set func(k, v string)) error {
 	return nil
 }
 
-// Words splits a line at spaces outside of quotes, as a shell does.
-func Words(line string) ([]string, error) { return shellWords(line) }
-
 // shellWords splits at spaces outside of quotes.
 func shellWords(s string) ([]string, error) {
 	var words []string
