@@ -131,6 +131,8 @@ func (x *execution) spec() (*oci.Spec, ociruntime.CompileOptions, error) {
 		return nil, co, err
 	}
 	f.Limits, f.Privileged = ownLimits()
+	f.AppArmor = x.e.appArmorProfile(o)
+	x.e.needAppArmor(&f)
 	for kind := range r.joins() {
 		f.Join[kind] = "joined"
 	}

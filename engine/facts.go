@@ -57,11 +57,7 @@ func (e *Engine) baseFacts(r *record) (specFacts, error) {
 	if err = e.devices(r, &f); err != nil {
 		return f, err
 	}
-	for _, opt := range o.SecurityOpt {
-		if key, value, _ := cutSecurityOpt(opt); key == "apparmor" && value != "unconfined" {
-			f.AppArmor = value
-		}
-	}
+	f.AppArmor = e.appArmorProfile(o)
 	f.Hooks, err = e.hooks(r)
 	return f, err
 }
