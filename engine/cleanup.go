@@ -131,6 +131,9 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 		return err
 	}
 	e.poststop(ctx, r)
+	if err := e.podHosts(r, false); err != nil {
+		e.warn("%v", err)
+	}
 	s.Cgroup, s.Networks, s.Monitor, s.MonitorStart = "", nil, 0, 0
 	e.event(ctx, "container", "died", r, map[string]string{"containerExitCode": strconv.Itoa(s.ExitCode)})
 	if r.Options.AutoRemove {

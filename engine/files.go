@@ -29,7 +29,7 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 		return err
 	}
 	if id, ok := strings.CutPrefix(o.NetworkMode, "container:"); ok {
-		if err := e.podHosts(r); err != nil {
+		if err := e.podHosts(r, true); err != nil {
 			return err
 		}
 		// Whose network it is, his are the names.

@@ -250,29 +250,35 @@ func (e *Engine) removePodGroup(p *podRecord) {
 	}
 }
 
-// podHosts notes a member's name in the hosts file that all of its pod see:
-// each is at 127.0.0.1 for the others.
-func (e *Engine) podHosts(r *record) error {
+// podHosts notes a member's name in the hosts file that all of its pod see, or
+// takes it out: each is at 127.0.0.1 for the others.
+func (e *Engine) podHosts(r *record, there bool) error {
 	id, ok := strings.CutPrefix(r.Options.NetworkMode, "container:")
 	if !ok || r.Pod == "" || r.Options.NoHosts {
 		return nil
 	}
+	l, err := e.lock(context.Background(), "hosts", r.Pod)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
 	file := filepath.Join(e.containerRun(id), "hosts")
 	line := "127.0.0.1\t" + r.Name + "\n"
 	data, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) || err == nil && strings.Contains(string(data), line) {
+	if errors.Is(err, os.ErrNotExist) || err == nil && strings.Contains(string(data), line) == there {
 		return nil
 	}
+	if err == nil {
+		text := string(data) + line
+		if !there {
+			text = strings.ReplaceAll(string(data), line, "")
+		}
+		err = os.WriteFile(file, []byte(text), 0o644) // in place: it is mounted where it is read
+	}
 	if err != nil {
 		return fmt.Errorf("note the name in the pod's hosts file: %w", err)
 	}
-	// In place: it is mounted where it is read.
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return fmt.Errorf("note the name in the pod's hosts file: %w", err)
-	}
-	_, err = f.WriteString(line)
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 // podOfInfra guards an infra container, which goes only with its pod: "" says

@@ -110,6 +110,9 @@ func TestPodNamespaces(t *testing.T) {
 	if got := h.said(h.member(some, "cat", "/dev/shm/f")); got != "x\n" {
 		t.Errorf("/dev/shm is not the pod's: %q", got)
 	}
+	if got := h.said(h.member(some, "grep", "-c", "127.0.0.1", "/etc/hosts")); got != "5\n" { // localhost, the pod, two members and this one
+		t.Errorf("%s names at 127.0.0.1: those that ended are to be gone", strings.TrimSpace(got))
+	}
 	o := h.member(some, "hostname")
 	o.UtsNS = "host"
 	if host, _ := os.Hostname(); h.said(o) != host+"\n" {
