@@ -264,14 +264,14 @@ func TestSetLater(t *testing.T) {
 		CPU:    &oci.LinuxCPU{Quota: p(int64(50000)), Period: p(uint64(100000))},
 		Memory: &oci.LinuxMemory{Limit: p(int64(32 << 20)), Swap: p(int64(32 << 20))},
 	})
-	cmd := in(g, "exec sleep 100")
+	cmd := in(g, "x=$(head -c 4000000 /dev/zero | tr '\\0' a); sleep 100")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { g.Kill(); cmd.Wait() }()
 	for i := 0; i < 200; i++ {
-		if pids, _ := g.Pids(); len(pids) == 1 {
-			break
+		if s, err := g.Stats(); err == nil && s.Memory > 1<<20 {
+			break // the kernel counts in lots
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -105,9 +105,7 @@ func (s *server) start() (started bool, err error) {
 			return false, &stepError{"become a reaper", err}
 		}
 	}
-	for _, sig := range endings {
-		defaultSignal(sig)
-	}
+	listenToSignals()
 	if err := s.launch(); err != nil {
 		return false, err
 	}
