@@ -175,3 +175,22 @@ func TestCreateWithoutProcess(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A program that is there and cannot be executed is an error of start, when no more can be
+// said at create; one that fails by itself is none.
+func TestStartOfWhatCannotBeExecuted(t *testing.T) {
+	for script, want := range map[string]bool{"#!/nonexistent/interpreter\n": false, "#!/bin/sh\nexit 255\n": true} {
+		r, b := bundle(t, func(s *oci.Spec) {
+			os.WriteFile(filepath.Join(s.Root.Path, "bin/program"), []byte(script), 0o755)
+		}, "/bin/program")
+		c, err := r.Create(context.Background(), "c", CreateOptions{Bundle: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Start(context.Background(), "c")
+		if (err == nil) != want {
+			t.Errorf("%q: Start = %v", script, err)
+		}
+		reap(c.Init.Pid)
+	}
+}

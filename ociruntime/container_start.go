@@ -1,11 +1,14 @@
 package ociruntime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +34,54 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if c.Spec.Process == nil {
 		return errors.New("cannot start a container whose config.json has no process")
 	}
-	return r.start(ctx, c)
+	plan := nameOf(c.Init.Pid)
+	if err := r.start(ctx, c); err != nil {
+		return err
+	}
+	// Who made the container has read the plan's report; what is left to see is that the
+	// process ended under the plan's name, as it does with that code. It closes its files
+	// shortly before it ends, or has its new name.
+	for range 100 {
+		if plan == "" || nameOf(c.Init.Pid) != plan {
+			return nil
+		}
+		switch endedWith(c.Init.Pid) {
+		case planFailed:
+			return errors.New("start container: the program could not be executed")
+		case -1:
+			time.Sleep(time.Millisecond)
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// planFailed is the exit code of a plan's process of which a step failed.
+const planFailed = 255
+
+// nameOf is the kernel's name of a process, which execve changes; "" of one that is gone.
+func nameOf(pid int) string {
+	data, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	return string(data)
+}
+
+// endedWith is the exit code of a process that its parent has not yet waited for, else -1.
+func endedWith(pid int) int {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return -1
+	}
+	// pid (name) state … exit_code, the 52nd; the name may hold anything.
+	w := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(w) < 50 || w[0] != "Z" {
+		return -1
+	}
+	code, err := strconv.Atoi(w[49])
+	if err != nil {
+		return -1
+	}
+	return exitCode(unix.WaitStatus(code))
 }
 
 func (r *Runtime) start(ctx context.Context, c *Container) error {
