@@ -8,6 +8,7 @@ import (
 
 	"hull/command"
 	"hull/image"
+	"hull/oci"
 	"hull/transfer"
 )
 
@@ -69,6 +70,7 @@ func (s *session) push() *command.Command {
 		layers     []int
 		digestFile string
 		quiet      bool
+		allTags    bool
 	)
 	c := &command.Command{
 		Usage: "[options] IMAGE [DESTINATION]",
@@ -82,6 +84,7 @@ func (s *session) push() *command.Command {
 		r.declareCreds(f)
 		r.declareRetry(f)
 		p.declare(f)
+		f.BoolVarP(&allTags, "all-tags", "a", false, "Push all tags of the repository that are here")
 		f.StringSliceVar(&keys, "encryption-key", nil, "Key with the encryption protocol to use to encrypt the image (jwe:FILE or pkcs7:FILE)")
 		f.IntSliceVar(&layers, "encrypt-layer", nil, "Layers to encrypt, 0-indexed, below 0 from the top (default all)")
 		f.BoolVar(&compress, "compress", false, "Compress layers of a dir: destination")
@@ -95,20 +98,51 @@ func (s *session) push() *command.Command {
 			return err
 		}
 		o.Compress, o.EncryptionKeys, o.EncryptLayers = compress, keys, layers
+		if allTags {
+			if len(args) == 2 || digestFile != "" {
+				return errors.New("--all-tags goes to the images' own repository, and with no --digestfile")
+			}
+			return s.pushAllTags(ctx, r, o, quiet, args[0])
+		}
 		dest := ""
 		if len(args) == 2 {
 			dest = args[1]
 		}
-		return s.runPush(ctx, r, o, quiet, digestFile, args[0], dest)
+		t, err := s.open(ctx, r)
+		if err != nil {
+			return err
+		}
+		return s.runPush(ctx, t, o, quiet, digestFile, args[0], dest)
 	}
 	return c
 }
 
-func (s *session) runPush(ctx context.Context, r registryFlags, o transfer.PushOptions, quiet bool, digestFile, name, dest string) error {
+// pushAllTags pushes what is here of a repository.
+func (s *session) pushAllTags(ctx context.Context, r registryFlags, o transfer.PushOptions, quiet bool, name string) error {
+	ref, err := oci.ParseReference(name)
+	if err != nil {
+		return err
+	}
+	if ref.Tag != "" || ref.Digest != "" {
+		return errors.New("tag can't be used with --all-tags/-a")
+	}
 	t, err := s.open(ctx, r)
 	if err != nil {
 		return err
 	}
+	names, err := t.Images.Tags(ctx, ref)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := s.runPush(ctx, t, o, quiet, "", n.String(), ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) runPush(ctx context.Context, t *transfer.Transfer, o transfer.PushOptions, quiet bool, digestFile, name, dest string) error {
 	show := s.progress(quiet)
 	t.Notify = show.event
 	p, err := t.Push(ctx, name, dest, o)

@@ -220,6 +220,31 @@ func means(ref, n oci.Reference) bool {
 	return n.Name() == ref.Normalized().Name()
 }
 
+// Tags lists the names with a tag in a repository, sorted; of a short name, in
+// the first repository that it may mean and that has any. The error is
+// ErrNotFound when there is none.
+func (s *Store) Tags(ctx context.Context, repository oci.Reference) ([]oci.Reference, error) {
+	all, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	for _, full := range s.candidates(repository) {
+		var tags []oci.Reference
+		for _, names := range all {
+			for _, n := range names {
+				if n.Tag != "" && n.Name() == full.Name() {
+					tags = append(tags, n)
+				}
+			}
+		}
+		if len(tags) > 0 {
+			slices.SortFunc(tags, compareRefs)
+			return tags, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: no tag of it is here: %w", repository, ErrNotFound)
+}
+
 // minPrefix is how short an ID may be given: podman takes even one digit, and
 // scripts rely on it.
 const minPrefix = 1
