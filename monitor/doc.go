@@ -30,6 +30,14 @@
 // raw descriptors, started with GOMAXPROCS=1, and links neither fmt, net nor
 // encoding/json; the package may import only what its binary can afford.
 //
+// # Names
+//
+// A container of a network with names has its name server here: two sockets
+// that are inside its network namespace, answered from the files that package
+// network writes, while what is not known is asked outside (dns.go). It shares
+// the loop with everything else: no query waits for a file system that is not
+// the run directory's, and none for another server.
+//
 // # Output and its readers
 //
 // The log is written first. A client that asked for FlagLossless (the terminal
