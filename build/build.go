@@ -53,9 +53,7 @@ type Builder struct {
 
 // A Result is what a build made.
 type Result struct {
-	Image image.Image
-	// Chain and Config describe the file system and the configuration, also
-	// when no image was stored.
+	Image         image.Image
 	Steps, Cached int
 	Warnings      []containerfile.Warning
 }

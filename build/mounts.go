@@ -37,7 +37,7 @@ func (m *mounts) release() {
 }
 
 // prepare makes what only a step that runs needs: secrets, caches, sockets.
-func (m *mounts) prepare(ctx context.Context, _ *stage) error {
+func (m *mounts) prepare(ctx context.Context) error {
 	for _, f := range m.later {
 		if err := f(ctx); err != nil {
 			return err

@@ -54,7 +54,6 @@ type Options struct {
 	UnsetNotes   []string
 	Env          []string
 	OSVersion    string
-	OSFeatures   []string
 	CreatedNote  bool // annotation with the time
 	Names        []oci.Reference
 	KeepBaseNote bool // annotations that name the base
@@ -97,9 +96,8 @@ type Secret struct {
 type Kind uint8
 
 const (
-	StageBegin Kind = iota
-	StepBegin
-	StepCached // Text is where the result was found
+	StepBegin  Kind = iota
+	StepCached      // Text is where the result was found
 	StepDone
 	Output // of a program: Data
 	Note   // a line for the user

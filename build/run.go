@@ -198,7 +198,7 @@ func (r *running) key() (string, error) {
 // do runs the program and makes a layer of what it changed.
 func (r *running) do(ctx context.Context) (*image.Layer, error) {
 	st := r.st
-	if err := r.mounts.prepare(ctx, st); err != nil {
+	if err := r.mounts.prepare(ctx); err != nil {
 		return nil, err
 	}
 	o := r.create

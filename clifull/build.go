@@ -24,12 +24,13 @@ type buildFlags struct {
 	tags, secrets, ssh, allow       []string
 	noCacheFilter                   []string
 	cacheFrom, cacheTo              []string
-	cacheTTL, format, isolation     string
+	cacheTTL, format                string
 	timestamp, epoch                *int64
-	layers, squash, pull, inherit   *bool
+	layers, inherit                 *bool
+	squash                          bool
 	inheritNotes, skipUnused        *bool
 	pullPolicy                      string
-	quiet, compress, push, check    bool
+	quiet, push, check              bool
 	sbom, policyFile                string
 	iidFile, metadataFile, logFile  string
 	rawIID, logSplit                bool
@@ -114,18 +115,13 @@ func (b *buildFlags) declareImage(f *command.Flags) {
 	command.Optional(f, &b.timestamp, "timestamp", "", "seconds", "Every time in the image, as seconds since 1970: the image's, its history's and its files'", parseSeconds)
 	command.Optional(f, &b.epoch, "source-date-epoch", "", "seconds", "Time of the image and its history, as seconds since 1970 (environment SOURCE_DATE_EPOCH)", parseSeconds)
 	f.BoolVar(&o.Rewrite, "rewrite-timestamp", false, "Let no file of the new layers be younger than --source-date-epoch")
-	f.BoolVar(&b.squashFlag().one, "squash", false, "Make one layer of all that the instructions change")
+	f.BoolVar(&b.squash, "squash", false, "Make one layer of all that the instructions change")
 	f.BoolVar(&o.SquashAll, "squash-all", false, "Make one layer of the whole image, that of its base too")
 	f.Bool("disable-compression", true, "Layers are stored uncompressed here, and compressed by push: for compatibility")
 	f.Hide("disable-compression")
-	f.BoolVar(&b.compress, "compress", false, "Docker's flag for a slow way to a daemon: nothing is sent here")
+	f.Bool("compress", false, "Docker's flag for a slow way to a daemon: nothing is sent here")
 	f.Hide("compress")
 }
-
-type squash struct{ one bool }
-
-// squashFlag is where --squash is put down: the same as no layers.
-func (b *buildFlags) squashFlag() *squash { return &b.runtime.squash }
 
 func (b *buildFlags) declareCache(f *command.Flags) {
 	o := &b.o
@@ -195,7 +191,7 @@ func (b *buildFlags) options(args []string) (build.Options, error) {
 	default:
 		return o, fmt.Errorf("unrecognized image type %q: there are oci and docker", format)
 	}
-	o.OneLayer = b.runtime.squash.one || b.layers != nil && !*b.layers
+	o.OneLayer = b.squash || b.layers != nil && !*b.layers
 	if b.layers == nil && os.Getenv("BUILDAH_LAYERS") == "false" {
 		o.OneLayer = true
 	}

@@ -97,7 +97,7 @@ func (p *buildProgress) event(e build.Event) {
 	}
 }
 
-var kindNames = map[build.Kind]string{build.StageBegin: "stage", build.StepBegin: "step", build.StepCached: "cached", build.StepDone: "done",
+var kindNames = map[build.Kind]string{build.StepBegin: "step", build.StepCached: "cached", build.StepDone: "done",
 	build.Output: "output", build.Note: "note", build.Warning: "warning", build.Commit: "commit"}
 
 func (p *buildProgress) jsonLine(e build.Event) {
@@ -223,6 +223,9 @@ func (p *buildProgress) done(o build.Options, res build.Result) {
 	case p.quiet, p.json:
 		fmt.Fprintln(p.s.stdout, id)
 		return
+	}
+	if n := len(res.Warnings); n > 0 {
+		fmt.Fprintf(p.errs, "%d warnings about the Containerfile: %s build --check shows them\n", n, p.s.program)
 	}
 	if p.view == nil {
 		fmt.Fprintf(p.out, "--> %.12s\n", id)

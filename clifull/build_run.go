@@ -12,7 +12,6 @@ import (
 // buildRunFlags are the flags of build that say how RUN is run.
 type buildRunFlags struct {
 	c         engine.CreateOptions
-	squash    squash
 	isolation string
 	networks  []string
 	volumes   []string
