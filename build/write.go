@@ -3,6 +3,8 @@ package build
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -321,10 +323,13 @@ func (p *placing) file(w *tar.Writer, x *placed, names map[[2]uint64]string) err
 		return err
 	}
 	defer r.Close()
-	if n, err := io.Copy(w, io.LimitReader(r, x.Size)); err != nil {
+	// What is written must be what the key was made of, or the cache would
+	// serve it for something else.
+	sum := sha256.New()
+	if n, err := io.Copy(w, io.TeeReader(io.LimitReader(r, x.Size), sum)); err != nil {
 		return err
-	} else if n != x.Size {
-		return errors.New("it was cut shorter while it was copied")
+	} else if n != x.Size || x.Sum != "" && hex.EncodeToString(sum.Sum(nil)) != x.Sum {
+		return errors.New("it was changed while the build read it")
 	}
 	return nil
 }

@@ -225,7 +225,7 @@ func (p *buildProgress) done(o build.Options, res build.Result) {
 		return
 	}
 	if n := len(res.Warnings); n > 0 {
-		fmt.Fprintf(p.errs, "%d warnings about the Containerfile: %s build --check shows them\n", n, p.s.program)
+		fmt.Fprintf(p.errs, "Warnings about the Containerfile: %d; %s build --check shows them\n", n, p.s.program)
 	}
 	if p.view == nil {
 		fmt.Fprintf(p.out, "--> %.12s\n", id)
