@@ -15,6 +15,7 @@ import (
 	"hull/inroot"
 	"hull/layer"
 	"hull/oci"
+	"hull/snapshot"
 )
 
 func (e *Engine) volumeDir(name string) string { return filepath.Join(e.o.Root, "volumes", name) }
@@ -308,8 +309,10 @@ func (e *Engine) removeAnonymous(ctx context.Context, name, container string) er
 	if err := e.detachVolume(name); err != nil {
 		return err
 	}
+	project := snapshot.ProjectOf(e.volumeDir(name))
 	if err := inroot.RemoveAll(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
+	_ = snapshot.Unlimit(root.Name(), project) // a limit that stays is on nothing
 	return nil
 }

@@ -233,3 +233,30 @@ func TestStartAfterPowerCut(t *testing.T) {
 		t.Errorf("start without the layer and its blob: %v, want a hint to pull", err)
 	}
 }
+
+// A volume's size is kept to, or refused where it cannot be: no volume is left then.
+func TestVolumeSize(t *testing.T) {
+	h := newHarness(t)
+	_, err := h.e.VolumeCreate(h.Context(), VolumeCreateOptions{Name: "v", Options: map[string]string{"o": "size=5m"}})
+	if err == nil {
+		v, err := h.e.VolumeInspect(h.Context(), "v")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = os.WriteFile(filepath.Join(v.Mountpoint, "f"), make([]byte, 10<<20), 0o600)
+		if !errors.Is(err, unix.EDQUOT) && !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("10 MB in a volume of 5: %v", err)
+		}
+		if _, err := h.e.VolumeRemove(h.Context(), "v", true, nil); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), "quota") {
+		t.Errorf("create: %v, want a hint about quotas", err)
+	}
+	if _, err := os.Lstat(h.e.volumeDir("v")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the volume's directory: %v", err)
+	}
+}

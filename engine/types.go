@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hull/network"
+	"hull/snapshot"
 )
 
 // PortMapping is one published port.
@@ -88,6 +89,8 @@ type Volume struct {
 	NeedsCopyUp bool `json:",omitempty"`
 	NeedsChown  bool `json:",omitempty"`
 	LockNumber  int  `json:"-"`
+
+	limit snapshot.Limit // what the options ask for
 }
 
 // VolumeCreateOptions for VolumeCreate; a name is made when empty.

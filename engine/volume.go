@@ -19,6 +19,7 @@ import (
 	"hull/format"
 	"hull/image"
 	"hull/layer"
+	"hull/snapshot"
 	"hull/state"
 )
 
@@ -147,6 +148,11 @@ func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymou
 		}
 	}
 	data := filepath.Join(e.volumeDir(o.Name), "_data")
+	if v.limit != (snapshot.Limit{}) {
+		if err := e.limitVolume(&v); err != nil {
+			return fmt.Errorf("create volume %s: %w", o.Name, err)
+		}
+	}
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return fmt.Errorf("create volume %s: %w", o.Name, err)
 	}
@@ -159,6 +165,20 @@ func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymou
 		return err
 	}
 	e.volumeEvent("create", v.Name)
+	return nil
+}
+
+// limitVolume makes the volume's directory with a limit, which what is made in
+// it inherits.
+func (e *Engine) limitVolume(v *Volume) error {
+	dir := e.volumeDir(v.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	err := snapshot.LimitDirectory(dir, "volume "+v.Name, v.limit)
+	if err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
 	return nil
 }
 

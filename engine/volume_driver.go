@@ -84,8 +84,17 @@ func (v *Volume) checkLocal() error {
 			}
 			v.NeedsChown = false
 		case "size", "inodes":
-			if typ == "" {
-				return &HintError{fmt.Errorf("option %s: a limit of a directory needs a project quota, which the store does not set", o), "use type=tmpfs, or a file system of its own as device"}
+			if typ != "" {
+				continue // it is the file system's own
+			}
+			n, err := ParseSize(value)
+			if err != nil || n <= 0 {
+				return fmt.Errorf("option %s is no limit", o)
+			}
+			if key == "size" {
+				v.limit.Bytes = n
+			} else {
+				v.limit.Inodes = n
 			}
 		}
 	}

@@ -64,7 +64,7 @@ func (s *Store) Prepare(ctx context.Context, name string, parent oci.Digest, o P
 		return nil, fmt.Errorf("prepare snapshot %s: %w", name, err)
 	}
 	if o.Size != 0 {
-		err = limitSize(dir, name, o.Size)
+		err = LimitDirectory(dir, name, Limit{Bytes: o.Size})
 	}
 	if err == nil {
 		err = s.fillActive(dir, below, a)

@@ -63,9 +63,9 @@ func TestSize(t *testing.T) {
 					return os.WriteFile(root+"/g", make([]byte, 5<<20), 0o600)
 				})
 				inTree(t, s, "free", func(root string) error { return os.WriteFile(root+"/f", make([]byte, 20<<20), 0o600) })
-				id := projectOf(s.activeDir("small"))
-				if id == 0 || projectOf(s.activeDir("free")) != 0 {
-					t.Errorf("projects %d and %d", id, projectOf(s.activeDir("free")))
+				id := ProjectOf(s.activeDir("small"))
+				if id == 0 || ProjectOf(s.activeDir("free")) != 0 {
+					t.Errorf("projects %d and %d", id, ProjectOf(s.activeDir("free")))
 				}
 				for _, name := range []string{"small", "free"} {
 					if err := s.Remove(ctx, name); err != nil {

@@ -44,7 +44,8 @@ const (
 	projectQuota = 2
 	getQuota     = 0x5803<<8 | projectQuota
 	setLimit     = 0x5804<<8 | projectQuota
-	fieldHard    = 1 << 3
+	fieldInodes  = 1 << 1
+	fieldBlocks  = 1 << 3
 )
 
 // projectsFrom are where the numbers of snapshots' projects begin: what an
@@ -79,14 +80,19 @@ func quotactl(dir *os.File, cmd uintptr, id uint32, q *diskQuota) error {
 	return nil
 }
 
-func setProjectLimit(dir *os.File, id uint32, bytes int64) error {
-	q := diskQuota{version: 1, flags: projectQuota, fieldmask: fieldHard, id: id, blockHard: uint64(bytes+511) / 512}
+// A Limit bounds what a directory holds; 0 is no bound.
+type Limit struct{ Bytes, Inodes int64 }
+
+func setProjectLimit(dir *os.File, id uint32, l Limit) error {
+	q := diskQuota{version: 1, flags: projectQuota, fieldmask: fieldBlocks | fieldInodes, id: id,
+		blockHard: uint64(l.Bytes+511) / 512, inodeHard: uint64(l.Inodes)}
 	return quotactl(dir, setLimit, id, &q)
 }
 
-// limitSize gives the directory path, which is empty, and what will be below it
-// a project of its own with that limit.
-func limitSize(path, name string, bytes int64) error {
+// LimitDirectory gives the directory path, which is empty, and what will be
+// below it a project of its own with that limit. name tells it from others.
+// Unlimit it when it is removed.
+func LimitDirectory(path, name string, l Limit) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
@@ -98,7 +104,7 @@ func limitSize(path, name string, bytes int64) error {
 	for range 1000 {
 		var q diskQuota
 		err = quotactl(dir, getQuota, id, &q)
-		if err == unix.ENOENT || err == nil && q.blockHard == 0 && q.blocks == 0 {
+		if err == unix.ENOENT || err == nil && q.blockHard == 0 && q.inodeHard == 0 && q.blocks == 0 {
 			break
 		}
 		if err != nil {
@@ -106,25 +112,25 @@ func limitSize(path, name string, bytes int64) error {
 		}
 		id = projectsFrom | (id + 1) // another snapshot has it
 	}
-	if err := setProjectLimit(dir, id, bytes); err != nil {
+	if err := setProjectLimit(dir, id, l); err != nil {
 		return noQuota(path, err)
 	}
 	if err := setProject(dir, id); err != nil {
-		return errors.Join(noQuota(path, err), setProjectLimit(dir, id, 0))
+		return errors.Join(noQuota(path, err), setProjectLimit(dir, id, Limit{}))
 	}
 	return nil
 }
 
 func noQuota(path string, err error) error {
 	if errors.Is(err, unix.EPERM) {
-		return &hintError{fmt.Errorf("size=: set a project quota: %w", err), "only root limits the size of a container's files; a tmpfs (--tmpfs, --mount type=tmpfs,tmpfs-size=) has a size for users too"}
+		return &hintError{fmt.Errorf("size=: set a project quota: %w", err), "only root limits the size of directories; a tmpfs (--tmpfs, --mount type=tmpfs,tmpfs-size=) has a size for users too"}
 	}
 	return &hintError{fmt.Errorf("size=: the file system of %s has no project quota: %w", path, err),
 		"keep the store on xfs, or ext4 made with -O project,quota, mounted with prjquota"}
 }
 
-// projectOf is the project that limitSize gave a directory, 0 for none.
-func projectOf(path string) uint32 {
+// ProjectOf is the project that LimitDirectory gave a directory, 0 for none.
+func ProjectOf(path string) uint32 {
 	dir, err := os.Open(path)
 	if err != nil {
 		return 0
@@ -137,12 +143,16 @@ func projectOf(path string) uint32 {
 	return x.projid
 }
 
-// unlimit forgets the limit of a project that has no files any more.
-func unlimit(path string, id uint32) error {
+// Unlimit forgets the limit of a project that has no files any more, on the
+// file system of path.
+func Unlimit(path string, id uint32) error {
+	if id == 0 {
+		return nil
+	}
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return setProjectLimit(dir, id, 0)
+	return setProjectLimit(dir, id, Limit{})
 }

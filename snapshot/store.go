@@ -290,13 +290,11 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		os.Remove(dir)
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
-	project := projectOf(filepath.Join(dir, "a"))
+	project := ProjectOf(filepath.Join(dir, "a"))
 	if err := s.removeTree(dir); err != nil {
 		return err
 	}
-	if project != 0 {
-		_ = unlimit(s.dir, project) // a limit that stays is on nothing
-	}
+	_ = Unlimit(s.dir, project) // a limit that stays is on nothing
 	return nil
 }
 
