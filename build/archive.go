@@ -99,12 +99,28 @@ func (p *placing) extract(w *tar.Writer, a *placed) error {
 		return err
 	}
 	defer f.Close()
-	z, _, err := image.Decompress(f)
+	h := sha256.New()
+	raw := io.TeeReader(f, h)
+	z, _, err := image.Decompress(raw)
 	if err != nil {
 		return err
 	}
 	defer z.Close()
-	r := tar.NewReader(z)
+	if err := p.entries(w, tar.NewReader(z), a); err != nil {
+		return err
+	}
+	// The key was made of the whole file: also of what follows the archive's end.
+	if _, err := io.Copy(io.Discard, raw); err != nil {
+		return err
+	}
+	if a.Sum != "" && hex.EncodeToString(h.Sum(nil)) != a.Sum {
+		return errors.New("it was changed while the build read it")
+	}
+	return nil
+}
+
+// entries writes the files of an archive.
+func (p *placing) entries(w *tar.Writer, r *tar.Reader, a *placed) error {
 	for {
 		h, err := r.Next()
 		if err == io.EOF {
