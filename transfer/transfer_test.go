@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,13 +46,17 @@ func TestPullPushKeepsTheDigest(t *testing.T) {
 	if p[0].Digest != want || p[0].Image.ID != f.m.Config.Digest {
 		t.Errorf("pulled %s %s, want %s %s", p[0].Digest, p[0].Image.ID, want, f.m.Config.Digest)
 	}
-	var mounted bool
-	x.Notify = func(e Event) { mounted = mounted || strings.HasPrefix(e.Text, "mounted from") }
+	var mounted atomic.Bool
+	x.Notify = func(e Event) {
+		if strings.HasPrefix(e.Text, "mounted from") {
+			mounted.Store(true)
+		}
+	}
 	pushed, err := x.Push(context.Background(), host+"/a/image:1", host+"/b/other:2", PushOptions{})
 	if err != nil || pushed.Digest != want {
 		t.Fatalf("pushed %s, %v, want %s", pushed.Digest, err, want)
 	}
-	if !mounted {
+	if !mounted.Load() {
 		t.Error("no blob was taken from the other repository")
 	}
 	if got := skopeo(t, "inspect", "--tls-verify=false", "-f", "{{.Digest}}", "docker://"+host+"/b/other:2"); got != string(want) {
