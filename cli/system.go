@@ -178,6 +178,14 @@ func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Man
 	for _, d := range images.Deleted {
 		fmt.Fprintln(s.stdout, d.Hex())
 	}
+	if all {
+		// As docker has it: what builds kept is unused data as well.
+		built, err := e.PruneBuild(ctx, engine.PruneBuildOptions{Steps: true})
+		if err != nil {
+			return err
+		}
+		freed += uint64(built.Bytes)
+	}
 	used, err := e.UsedNetworks(ctx)
 	if err != nil {
 		return err
