@@ -133,6 +133,9 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 			return err
 		}
 	}
+	if r.Pod != "" && !e.podExists(r.Pod) {
+		return podNotFound(r.Pod) // removed meanwhile
+	}
 	r.Incomplete = false
 	return e.saveRecord(r)
 }
