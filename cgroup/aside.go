@@ -17,13 +17,15 @@ const aside = "supervisor"
 // StepAside moves the processes of the caller's own group, when that was
 // delegated to it as systemd does with Delegate=yes, into one below: a group
 // with processes gives the groups below it no controllers. Relative paths begin
-// at the old group then. Where nothing was delegated it does nothing.
-func (h *Host) StepAside() (*Host, error) {
+// at the old group then. Where nothing was delegated it does nothing. A user's
+// systemd leaves no mark: there a service's group is his that he may write to.
+func (h *Host) StepAside(rootless bool) (*Host, error) {
 	if h.unified == "" || filepath.Base(h.own2) == aside {
 		return h, nil
 	}
 	dir := filepath.Join(h.unified, h.own2)
-	if !isDelegated(dir) {
+	own := rootless && strings.HasSuffix(dir, ".service") && unix.Faccessat(unix.AT_FDCWD, dir+"/cgroup.procs", unix.W_OK, unix.AT_EACCESS) == nil
+	if !own && !isDelegated(dir) {
 		return h, nil
 	}
 	to := filepath.Join(dir, aside)

@@ -60,7 +60,7 @@ func TestStepAside(t *testing.T) {
 		}
 		// A second time there is nothing to do.
 		for range 2 {
-			if h, err = h.StepAside(); err != nil {
+			if h, err = h.StepAside(false); err != nil {
 				t.Fatal(err)
 			}
 			procs, err := read(filepath.Join(mount, want), "cgroup.procs")

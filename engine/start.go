@@ -361,7 +361,7 @@ func (t *starting) limits(ctx context.Context) error {
 		return err
 	}
 	if firstOf(t.r.Options.Cgroups, t.e.o.Defaults.Cgroups) == "split" {
-		if host, err = host.StepAside(); err != nil {
+		if host, err = host.StepAside(t.e.o.Rootless); err != nil {
 			return err
 		}
 	}
