@@ -32,12 +32,8 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunRe
 		return RunResult{}, err
 	}
 	so := e.watching(&o, ro.Detach, ro.Streams)
-	var err error
-	// The monitor gets ready while the container is made.
-	if so.spare, err = monitor.Spawn(e.spawnOptions(so)); err != nil {
-		return RunResult{}, err
-	}
-	defer so.spare.Close()
+	so.spare = e.spawn(so)
+	defer so.spare.close()
 	r, l, err := e.create(ctx, o, true)
 	if err != nil {
 		return RunResult{}, err

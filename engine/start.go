@@ -39,7 +39,7 @@ type startOptions struct {
 	// wait leaves the program waiting for releaseInit.
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
-	spare *monitor.Spare
+	spare *spawning
 }
 
 // spawnOptions are what a monitor is started with.
@@ -506,8 +506,12 @@ func (t *starting) launch() (*monitor.Session, error) {
 	so := t.e.spawnOptions(t.o)
 	so.Names, so.Notify = t.names, t.notify
 	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
-	spare := t.o.spare
-	if spare == nil {
+	var spare *monitor.Spare
+	if t.o.spare != nil {
+		if spare, err = t.o.spare.wait(); err != nil {
+			return nil, err
+		}
+	} else {
 		if spare, err = monitor.Spawn(so); err != nil {
 			return nil, err
 		}

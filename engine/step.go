@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"hull/layer"
-	"hull/monitor"
 	"hull/oci"
 	"hull/state"
 )
@@ -55,12 +54,8 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 		return err
 	}
 	so := e.watching(&c, false, o.Streams)
-	spare, err := monitor.Spawn(e.spawnOptions(so))
-	if err != nil {
-		return err
-	}
-	so.spare = spare
-	defer spare.Close()
+	so.spare = e.spawn(so)
+	defer so.spare.close()
 	if o.Base.Chain != "" {
 		snaps, err := e.Snapshots()
 		if err != nil {

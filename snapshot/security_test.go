@@ -73,7 +73,7 @@ func TestSTO06RemoveWithLinksAndMounts(t *testing.T) {
 		t.Errorf("Remove = %v, want ErrMount", err)
 	}
 	// The snapshot has lost its name, and the mount went along.
-	left, _ := filepath.Glob(filepath.Join(s.dir, "t/*/a/u/d/m"))
+	left, _ := filepath.Glob(filepath.Join(s.dir, "t/*/u/d/m"))
 	if len(left) != 1 {
 		t.Fatalf("the mount is at %v", left)
 	}

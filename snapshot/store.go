@@ -129,10 +129,15 @@ func validName(name string) bool {
 
 var drafts atomic.Uint64
 
+// tempName is a new name below t that says whose it is.
+func (s *Store) tempName() string {
+	self := state.Self()
+	return filepath.Join(s.dir, "t", fmt.Sprintf("%d-%d-%d", self.Pid, self.Start, drafts.Add(1)))
+}
+
 // temp makes a directory that belongs to this process.
 func (s *Store) temp() (string, error) {
-	self := state.Self()
-	dir := filepath.Join(s.dir, "t", fmt.Sprintf("%d-%d-%d", self.Pid, self.Start, drafts.Add(1)))
+	dir := s.tempName()
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := s.ensure(); err != nil {
@@ -282,15 +287,11 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if !validName(name) {
 		return fmt.Errorf("remove snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
 	}
-	dir, err := s.temp()
-	if err != nil {
+	dir := s.tempName()
+	if err := os.Rename(s.activeDir(name), dir); err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
-	if err := os.Rename(s.activeDir(name), filepath.Join(dir, "a")); err != nil {
-		os.Remove(dir)
-		return fmt.Errorf("remove snapshot %s: %w", name, err)
-	}
-	project := ProjectOf(filepath.Join(dir, "a"))
+	project := ProjectOf(dir)
 	if err := s.removeTree(dir); err != nil {
 		return err
 	}
