@@ -82,7 +82,7 @@ func TestSTO06RemoveWithLinksAndMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := filepath.Join(s.dir, "t/999999999-1-1")
-	if err := os.Rename(filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(mounted)))), dead); err != nil {
+	if err := os.Rename(filepath.Dir(filepath.Dir(filepath.Dir(mounted))), dead); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Collect(ctx); err != nil {
