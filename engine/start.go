@@ -664,7 +664,8 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	}
 	if !t.o.wait {
 		t.e.event(ctx, "container", "start", t.r, nil)
-		if !t.o.needed && !t.r.bare() {
+		// A monitor that passes the container's words on has said it first.
+		if !t.o.needed && !t.r.bare() && t.facts.Activation.Notify == "" {
 			notifyStarted(&t.r.Options, s.Monitor)
 		}
 	}

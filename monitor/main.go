@@ -123,6 +123,7 @@ func (s *server) start() (started bool, err error) {
 	closeFD(&s.hold)
 	s.oomScore = setOOMScore(s.cfg.OOMScoreAdj)
 	s.started = time.Now()
+	s.notify.begin()
 	return true, nil
 }
 

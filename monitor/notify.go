@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,14 @@ func newNotifier(in int, to string) (*notifier, error) {
 	}
 	unix.SetNonblock(in, true)
 	return &notifier{fd: in, out: out, to: &unix.SockaddrUnix{Name: to}}, nil
+}
+
+// begin says which process the service is, before anything of the container's
+// is passed on.
+func (n *notifier) begin() {
+	if n != nil {
+		unix.Sendto(n.out, []byte("MAINPID="+strconv.Itoa(unix.Getpid())+"\n"), unix.MSG_NOSIGNAL, n.to)
+	}
 }
 
 func (n *notifier) watch(add func(fd int, events int16)) {
