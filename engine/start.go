@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,14 +39,6 @@ type startOptions struct {
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
 	spare *spawning
-}
-
-// spawnOptions are what a monitor is started with.
-func (e *Engine) spawnOptions(o startOptions) monitor.StartOptions {
-	return monitor.StartOptions{
-		Binary: filepath.Join(e.o.LibexecDir, "hull-monitor"), Attach: o.attach, Stdio: o.stdio,
-		Sibling: !o.attach && !o.needed && os.Getenv("NOTIFY_SOCKET") != "",
-	}
 }
 
 // A starting is one start under way: what it made, so that it can be given
@@ -348,63 +339,6 @@ func (e *Engine) joinShm(r *record, f *specFacts) error {
 	return nil
 }
 
-// limits makes the cgroup.
-func (t *starting) limits(ctx context.Context) error {
-	if t.facts.Cgroup == "" || t.r.Runtime != "" {
-		return nil
-	}
-	if err := t.e.limitPod(ctx, t.r); err != nil {
-		return err
-	}
-	host, err := cgroup.LookUp()
-	if err != nil {
-		return err
-	}
-	if firstOf(t.r.Options.Cgroups, t.e.o.Defaults.Cgroups) == "split" {
-		if host, err = host.StepAside(t.e.o.Rootless); err != nil {
-			return err
-		}
-	}
-	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, t.e.cgroupOptions(t.r))
-	if err != nil {
-		return err
-	}
-	t.s.Cgroup = t.group.String()
-	return nil
-}
-
-// cgroupOptions: a user whose groups are not delegated hears of the limits
-// that he asked for, not of the built-in ones.
-func (e *Engine) cgroupOptions(r *record) cgroup.Options {
-	o := cgroup.Options{Rootless: e.o.Rootless, Lenient: firstOf(r.Options.Cgroups, e.o.Defaults.Cgroups) == "split", Warn: e.o.Warn}
-	if reflect.ValueOf(r.Options.Resources).IsZero() {
-		o.Warn = nil
-	}
-	return o
-}
-
-// cgroupPath is where the container's group is, "" for none.
-func (e *Engine) cgroupPath(r *record) string {
-	o := &r.Options
-	mode := firstOf(o.Cgroups, e.o.Defaults.Cgroups)
-	parent := o.CgroupParent
-	switch {
-	case mode == "disabled":
-		return ""
-	case r.PodGroup != "":
-		return filepath.Join(r.PodGroup, "hull-"+r.ID)
-	case mode == "split":
-		return "hull-" + r.ID // below the engine's own
-	case parent == "" && e.o.Rootless:
-		return "hull-" + r.ID
-	case parent == "":
-		parent = "/hull"
-	case !strings.HasPrefix(parent, "/"):
-		parent = "/" + parent
-	}
-	return filepath.Join(parent, "hull-"+r.ID)
-}
-
 func (t *starting) compile(ctx context.Context) error {
 	if t.r.Runtime != "" {
 		return t.compileForeign(ctx)
@@ -483,145 +417,6 @@ func preserved(count int, list []int) []int {
 	}
 	slices.Sort(fds)
 	return slices.Compact(fds)
-}
-
-// launch hands the plan to a monitor.
-func (t *starting) launch() (*monitor.Session, error) {
-	image, err := t.plan.Memfd()
-	if err != nil {
-		return nil, err
-	}
-	t.keep(image)
-	cfg, err := t.e.monitorConfig(t.r)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Wait = t.control != nil
-	cfg.NotifyTo = t.facts.Activation.Notify
-	if t.names[0] != nil {
-		if err := t.e.nameConfig(t.r, &cfg); err != nil {
-			return nil, err
-		}
-	}
-	so := t.e.spawnOptions(t.o)
-	so.Names, so.Notify = t.names, t.notify
-	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
-	var spare *monitor.Spare
-	if t.o.spare != nil {
-		if spare, err = t.o.spare.wait(); err != nil {
-			return nil, err
-		}
-	} else {
-		if spare, err = monitor.Spawn(so); err != nil {
-			return nil, err
-		}
-	}
-	session, err := spare.Start(so)
-	if err != nil {
-		return nil, t.e.foreignReason(t.r, startError(t.plan, err))
-	}
-	return session, nil
-}
-
-// startError reads a plan's report.
-func startError(p *plan.Plan, err error) error {
-	var report *monitor.ReportError
-	if !errors.As(err, &report) {
-		return err
-	}
-	if _, serr := plan.DecodeReport(p, report.Report); serr != nil {
-		return stepError(serr)
-	}
-	return err
-}
-
-// monitorOOMScore makes the kernel take a monitor last but one (CG-04): without
-// it nobody would know how the container ended.
-const monitorOOMScore = -999
-
-func (e *Engine) monitorConfig(r *record) (monitor.Config, error) {
-	o := &r.Options
-	cfg := monitor.Config{
-		ID: r.ID, RunDir: e.containerRun(r.ID), LogDriver: e.logDriver(r),
-		Terminal: o.Terminal, OpenStdin: o.Interactive, StdinOnce: true,
-		Cleanup: e.cleanupCommand(r.ID), Env: cleanupEnv(), Reaper: r.Runtime != "",
-	}
-	if !r.transient {
-		cfg.ExitDir = e.containerDir(r.ID)
-	}
-	cfg.Timeout = int(o.Timeout)
-	if !e.o.Rootless {
-		cfg.OOMScoreAdj = monitorOOMScore
-	}
-	return cfg, e.logConfig(r, &cfg)
-}
-
-// logDriver is the monitor's word for the container's log.
-func (e *Engine) logDriver(r *record) string {
-	switch d := firstOf(r.Options.LogDriver, e.o.Defaults.LogDriver, monitor.LogK8sFile); d {
-	case "passthrough-tty":
-		return monitor.LogPassthrough
-	default:
-		return d
-	}
-}
-
-// logPath is the container's log file, "" when it has none.
-func (e *Engine) logPath(r *record) string {
-	switch e.logDriver(r) {
-	case monitor.LogK8sFile, monitor.LogJSONFile:
-	default:
-		return ""
-	}
-	for _, opt := range r.Options.LogOpts {
-		if path, ok := strings.CutPrefix(opt, "path="); ok {
-			return path
-		}
-	}
-	if dir := e.o.Defaults.LogPath; dir != "" {
-		return filepath.Join(dir, r.ID+".log")
-	}
-	return filepath.Join(r.dir, "ctr.log")
-}
-
-func (e *Engine) logConfig(r *record, cfg *monitor.Config) error {
-	cfg.LogPath = e.logPath(r)
-	cfg.LogMaxSize = e.o.Defaults.LogSizeMax
-	for _, opt := range r.Options.LogOpts {
-		key, value, _ := strings.Cut(opt, "=")
-		var err error
-		switch key {
-		case "path":
-		case "max-size":
-			cfg.LogMaxSize, err = ParseSize(value)
-		case "max-file":
-			cfg.LogMaxFiles, err = strconv.Atoi(value)
-		case "tag":
-			cfg.LogTag = strings.NewReplacer("{{.ID}}", r.ID[:12], "{{.FullID}}", r.ID, "{{.Name}}", r.Name, "{{.ImageName}}", r.ImageName).Replace(value)
-		default:
-			err = errors.New("not known")
-		}
-		if err != nil {
-			return fmt.Errorf("log option %q: %w", opt, err)
-		}
-	}
-	return nil
-}
-
-// cleanupCommand is what a monitor becomes at the end.
-func (e *Engine) cleanupCommand(id string) []string {
-	return append(append([]string{e.o.Executable}, e.o.GlobalArgs...), "internal-cleanup", id)
-}
-
-// cleanupEnv are the variables that say where the engine's files are.
-func cleanupEnv() []string {
-	var env []string
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "CONTAINERS_CONF", "DBUS_SESSION_BUS_ADDRESS"} {
-		if v, ok := os.LookupEnv(k); ok {
-			env = append(env, k+"="+v)
-		}
-	}
-	return env
 }
 
 // record writes down that the container runs.
