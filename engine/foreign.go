@@ -140,6 +140,11 @@ func (t *starting) compileForeign(ctx context.Context) error {
 		t.spec.Linux.Seccomp = seccomp.Default(caps, runtime.GOARCH)
 	}
 	t.spec.Version = foreignVersion // nothing newer is in it, and some refuse what they do not know
+	if t.e.o.Rootless && !t.facts.CgroupV2 {
+		// Version 1 is not delegated to users: a runtime that is told a path
+		// insists on it.
+		t.facts.Cgroup, t.spec.Linux.Resources = "", nil
+	}
 	t.spec.Linux.CgroupsPath = t.facts.Cgroup
 	t.s.Cgroup = t.facts.Cgroup
 	job := foreignJob{ID: t.r.ID, Argv: t.e.foreignArgv(t.r), Terminal: t.r.Options.Terminal, Netns: t.netns != nil}
