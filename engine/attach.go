@@ -32,8 +32,13 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunRe
 		return RunResult{}, err
 	}
 	so := e.watching(&o, ro.Detach, ro.Streams)
-	so.spare = e.spawn(so)
-	defer so.spare.close()
+	var err error
+	// The monitor gets ready while the container is made. It is forked before
+	// any lock is taken: what is between fork and exec has all descriptors.
+	if so.spare, err = monitor.Spawn(e.spawnOptions(so)); err != nil {
+		return RunResult{}, err
+	}
+	defer so.spare.Close()
 	r, l, err := e.create(ctx, o, true)
 	if err != nil {
 		return RunResult{}, err

@@ -38,7 +38,7 @@ type startOptions struct {
 	// wait leaves the program waiting for releaseInit.
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
-	spare *spawning
+	spare *monitor.Spare
 }
 
 // A starting is one start under way: what it made, so that it can be given

@@ -41,12 +41,8 @@ func (t *starting) launch() (*monitor.Session, error) {
 	so := t.e.spawnOptions(t.o)
 	so.Names, so.Notify = t.names, t.notify
 	so.Config, so.Flags, so.Plan, so.PlanFiles, so.Hold = cfg, t.o.flags, image, t.plan.Files(), t.o.lock.file()
-	var spare *monitor.Spare
-	if t.o.spare != nil {
-		if spare, err = t.o.spare.wait(); err != nil {
-			return nil, err
-		}
-	} else {
+	spare := t.o.spare
+	if spare == nil {
 		if spare, err = monitor.Spawn(so); err != nil {
 			return nil, err
 		}

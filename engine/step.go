@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"hull/layer"
+	"hull/monitor"
 	"hull/oci"
 	"hull/state"
 )
@@ -54,8 +55,12 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 		return err
 	}
 	so := e.watching(&c, false, o.Streams)
-	so.spare = e.spawn(so)
-	defer so.spare.close()
+	spare, err := monitor.Spawn(e.spawnOptions(so))
+	if err != nil {
+		return err
+	}
+	so.spare = spare
+	defer spare.Close()
 	if o.Base.Chain != "" {
 		snaps, err := e.Snapshots()
 		if err != nil {
