@@ -101,12 +101,13 @@ type foreignJob struct {
 }
 
 const (
-	foreignReport  = plan.FD(8) // where the plan puts its report pipe
-	foreignNetns   = plan.FirstFile
-	foreignConsole = 4
-	foreignJobFile = "job.json"
-	foreignErrFile = "error"
-	foreignVersion = "1.0.2"
+	foreignReport        = plan.FD(8) // where the plan puts its report pipe
+	foreignNetns         = plan.FirstFile
+	foreignConsole       = 4
+	foreignJobFile       = "job.json"
+	foreignErrFile       = "error"
+	foreignConsoleSocket = "console"
+	foreignVersion       = "1.0.2"
 )
 
 func (e *Engine) foreignBundle(id string) string {
@@ -203,18 +204,12 @@ func foreignStart(ctx context.Context, bundle string) (pid int, err error) {
 	unix.CloseOnExec(int(foreignReport))
 	log, pidFile := filepath.Join(bundle, "runtime.log"), filepath.Join(bundle, "pid")
 	argv := append(job.Argv, "--log", log, "create", "--bundle", bundle, "--pid-file", pidFile)
+	var received <-chan error
 	if job.Terminal {
-		socket := filepath.Join(bundle, "console")
-		received, err := passConsole(socket)
-		if err != nil {
+		if received, err = passConsole(bundle); err != nil {
 			return 0, err
 		}
-		defer func() {
-			if err == nil {
-				err = <-received
-			}
-		}()
-		argv = append(argv, "--console-socket", socket)
+		argv = append(argv, "--console-socket", filepath.Join(bundle, foreignConsoleSocket))
 	}
 	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], job.ID)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -224,6 +219,11 @@ func foreignStart(ctx context.Context, bundle string) (pid int, err error) {
 	if err := cmd.Run(); err != nil {
 		said, _ := os.ReadFile(log)
 		return 0, foreignError(argv[0], "create", err, lastMessage(said))
+	}
+	if job.Terminal { // a create that failed may have sent none
+		if err := <-received; err != nil {
+			return 0, err
+		}
 	}
 	text, err := os.ReadFile(pidFile)
 	if err == nil {
@@ -275,30 +275,18 @@ func setNetns(bundle, path string) error {
 
 // passConsole listens for the terminal that a runtime makes, and passes it on
 // to the monitor.
-func passConsole(socket string) (<-chan error, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	// The path may be longer than a socket's may be.
-	dir, err := os.Open(filepath.Dir(socket))
+func passConsole(dir string) (<-chan error, error) {
+	f, err := bindSocket(dir, foreignConsoleSocket, unix.SOCK_STREAM, 0o600)
 	if err == nil {
-		name := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(socket))
-		os.Remove(socket)
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: name})
-		dir.Close()
-	}
-	if err == nil {
-		err = unix.Listen(fd, 1)
+		err = unix.Listen(int(f.Fd()), 1)
 	}
 	if err != nil {
-		unix.Close(fd)
 		return nil, fmt.Errorf("listen for the terminal: %w", err)
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer unix.Close(fd)
-		c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+		defer f.Close()
+		c, _, err := unix.Accept4(int(f.Fd()), unix.SOCK_CLOEXEC)
 		if err != nil {
 			done <- fmt.Errorf("receive terminal: %w", err)
 			return

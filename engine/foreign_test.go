@@ -58,6 +58,12 @@ func TestForeignRuntime(t *testing.T) {
 	if _, _, _, err := h.run(o); ExitCode(err) != 127 {
 		t.Errorf("a program that is not there: %d, %v", ExitCode(err), err)
 	}
+	// A runtime that fails before it makes the terminal is not waited for.
+	o = h.options("true")
+	o.AutoRemove, o.Terminal, o.Sysctls = true, true, []string{"net.ipv4.ip_local_port_range=nonsense"}
+	if _, _, _, err := h.run(o); err == nil {
+		t.Error("a sysctl that the kernel does not take: no error")
+	}
 	id := h.detached(h.options("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"))
 	if code, out := h.exec(id, "sh", "-c", "echo in; exit 4"); code != 4 || out != "in\n" {
 		t.Errorf("exec: %d, %q", code, out)

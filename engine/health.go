@@ -117,7 +117,7 @@ func (e *Engine) check(ctx context.Context, r *record, s *runState, h *Health) H
 	if h.startingUp(s) {
 		test, timeout = h.StartupTest, h.StartupTimeout
 	}
-	var out limitedBuffer
+	out := limitedBuffer{limit: 4096}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	result := HealthResult{start: time.Now()}
@@ -139,10 +139,13 @@ func (e *Engine) check(ctx context.Context, r *record, s *runState, h *Health) H
 }
 
 // A limitedBuffer keeps the beginning of what is written.
-type limitedBuffer struct{ b bytes.Buffer }
+type limitedBuffer struct {
+	b     bytes.Buffer
+	limit int
+}
 
 func (l *limitedBuffer) Write(p []byte) (int, error) {
-	if room := 4096 - l.b.Len(); room > 0 {
+	if room := l.limit - l.b.Len(); room > 0 {
 		l.b.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil

@@ -60,27 +60,36 @@ func notifyAddress(s string) bool {
 }
 
 // listenNotify makes the socket on which a container speaks to its monitor.
-// Whoever has it mounted may write to it. The path of a socket is short, so
-// it is bound by way of its directory.
+// Whoever has it mounted may write to it: the directory is 0700.
 func listenNotify(dir string) (*os.File, error) {
+	f, err := bindSocket(dir, notifySocket, unix.SOCK_DGRAM, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("make the socket for notifications: %w", err)
+	}
+	return f, nil
+}
+
+// bindSocket makes a socket in a directory, in place of one of an earlier run.
+// The path of a socket is short, so it is bound by way of its directory.
+func bindSocket(dir, name string, kind int, mode uint32) (*os.File, error) {
 	d, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, fmt.Errorf("make the socket for notifications: %w", err)
+		return nil, err
 	}
 	defer d.Close()
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), notifySocket)
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
+	fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("make the socket for notifications: %w", err)
+		return nil, os.NewSyscallError("socket", err)
 	}
-	f := os.NewFile(uintptr(fd), notifySocket)
-	_ = unix.Unlink(path) // of an earlier run
+	f := os.NewFile(uintptr(fd), name)
+	_ = unix.Unlink(path)
 	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
-		err = unix.Chmod(path, 0o666) // the directory is 0700
+		err = unix.Chmod(path, mode)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("make the socket for notifications: %w", err)
+		return nil, err
 	}
 	return f, nil
 }

@@ -131,10 +131,11 @@ func (d *passDriver) remove(_ context.Context, id string) error { return os.Remo
 // runSecretCommand runs a driver's command; its standard error is the reason
 // when it fails, and never shows the secret, which goes in by standard input.
 func runSecretCommand(cmd *exec.Cmd, action string, in []byte) ([]byte, error) {
-	var out, reason bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &limitedWriter{&reason, 1024}
+	var out bytes.Buffer
+	reason := limitedBuffer{limit: 1024}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &reason
 	if err := cmd.Run(); err != nil {
-		if text := strings.TrimSpace(reason.String()); text != "" {
+		if text := strings.TrimSpace(reason.b.String()); text != "" {
 			return nil, fmt.Errorf("%s: %w: %s", action, err, text)
 		}
 		return nil, fmt.Errorf("%s: %w", action, err)
@@ -143,19 +144,6 @@ func runSecretCommand(cmd *exec.Cmd, action string, in []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s: the driver gave more than %d bytes", action, MaxSecretSize)
 	}
 	return out.Bytes(), nil
-}
-
-// A limitedWriter passes the first bytes on and drops the rest.
-type limitedWriter struct {
-	b    *bytes.Buffer
-	room int
-}
-
-func (l *limitedWriter) Write(p []byte) (int, error) {
-	n := min(l.room, len(p))
-	l.b.Write(p[:n])
-	l.room -= n
-	return len(p), nil
 }
 
 func orEmptyMap(m map[string]string) map[string]string {

@@ -20,8 +20,8 @@ import (
 type Config struct {
 	Defaults engine.Defaults
 
-	CgroupManager, EventsLogger string
-	HooksDirs, CDIDirs          []string
+	EventsLogger       string
+	HooksDirs, CDIDirs []string
 	// Runtimes are the programs of [engine.runtimes], by name.
 	Runtimes map[string][]string
 }

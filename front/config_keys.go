@@ -49,12 +49,11 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"containers.utsns":                      text(func(c *Config) *string { return &c.Defaults.UtsNS }),
 	"containers.volumes":                    parsed(engine.ParseVolume, func(c *Config) *[]engine.Mount { return &c.Defaults.Volumes }),
 
-	"engine.cdi_spec_dirs":  list(func(c *Config) *[]string { return &c.CDIDirs }),
-	"engine.cgroup_manager": text(func(c *Config) *string { return &c.CgroupManager }),
-	"engine.events_logger":  text(func(c *Config) *string { return &c.EventsLogger }),
-	"engine.hooks_dir":      list(func(c *Config) *[]string { return &c.HooksDirs }),
-	"engine.runtimes":       setRuntimes,
-	"engine.stop_timeout":   setStopTimeout,
+	"engine.cdi_spec_dirs": list(func(c *Config) *[]string { return &c.CDIDirs }),
+	"engine.events_logger": text(func(c *Config) *string { return &c.EventsLogger }),
+	"engine.hooks_dir":     list(func(c *Config) *[]string { return &c.HooksDirs }),
+	"engine.runtimes":      setRuntimes,
+	"engine.stop_timeout":  setStopTimeout,
 }
 
 var (

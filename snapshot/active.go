@@ -242,15 +242,7 @@ func (s *Store) AttachView(chain oci.Digest, dir string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := s.detachedMount(m[0])
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("attach mount to %s: %w", dir, err)
-	}
-	return nil
+	return s.attach(m[0], dir)
 }
 
 // Attach mounts an active snapshot on a directory, until somebody unmounts it.
@@ -260,7 +252,11 @@ func (s *Store) Attach(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := s.detachedMount(m[0])
+	return s.attach(m[0], dir)
+}
+
+func (s *Store) attach(m oci.Mount, dir string) error {
+	fd, err := s.detachedMount(m)
 	if err != nil {
 		return err
 	}

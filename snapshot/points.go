@@ -39,14 +39,14 @@ func (s *Store) points(parent oci.Digest, p Points) (string, error) {
 	}
 	name := short(parent) + pointsMark + p.key()
 	dir := filepath.Join(s.dir, "l", name)
-	switch _, err := unix.Open(filepath.Join(dir, "none"), unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY, 0); {
-	case err == unix.ENOTDIR:
-		return "", nil
-	case err != unix.ENOENT:
-		return "", err
-	}
-	if _, err := os.Stat(filepath.Join(dir, "d")); err == nil {
+	if _, err := os.Lstat(filepath.Join(dir, "d")); err == nil {
 		return name, nil
+	}
+	switch _, err := os.Lstat(filepath.Join(dir, "none")); {
+	case err == nil:
+		return "", nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
 	}
 	draft, err := s.temp()
 	if err != nil {
