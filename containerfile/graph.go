@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -42,8 +43,8 @@ type Graph struct {
 
 	o      GraphOptions
 	global map[string]string
-	used   map[string]bool
-	lex    *shell.Lex
+	used   *sync.Map  // names of arguments that were given and used; stages are read side by side
+	lex    *shell.Lex // the graph's own: one is for one goroutine
 }
 
 // A Stage is one FROM with what follows.
@@ -70,7 +71,7 @@ func (s *Stage) Title() string {
 
 // Graph finds out what is to be built. Its errors are *Error where they have a line.
 func (f *File) Graph(o GraphOptions) (*Graph, error) {
-	g := &Graph{File: f, o: o, used: map[string]bool{}, lex: shell.NewLex(f.Escape)}
+	g := &Graph{File: f, o: o, used: new(sync.Map), lex: shell.NewLex(f.Escape)}
 	if err := g.globals(); err != nil {
 		return nil, err
 	}
@@ -109,7 +110,8 @@ func (g *Graph) globals() error {
 	g.global = platformArgs(g.o.Platform, g.o.Build, stage)
 	for k := range g.global {
 		if v, ok := g.o.Args[k]; ok {
-			g.global[k], g.used[k] = v, true
+			g.global[k] = v
+			g.used.Store(k, true)
 		}
 	}
 	for _, cmd := range g.File.Global {
@@ -117,7 +119,7 @@ func (g *Graph) globals() error {
 		for _, a := range cmd.Args {
 			value, ok := g.o.Args[a.Key]
 			if ok {
-				g.used[a.Key] = true
+				g.used.Store(a.Key, true)
 			} else if a.Value != nil {
 				var err error
 				if value, err = scope.Expand(*a.Value); err != nil {
@@ -145,7 +147,7 @@ func (g *Graph) globalScope() *Scope {
 
 // Scope is what names mean at a stage's begin.
 func (g *Graph) Scope(env []string) *Scope {
-	return &Scope{Env: env, lex: g.lex, global: g.global, given: g.o.Args, used: g.used}
+	return &Scope{Env: env, lex: shell.NewLex(g.File.Escape), global: g.global, given: g.o.Args, used: g.used}
 }
 
 // UnusedArgs are those of --build-arg that nothing declared, when the stages
@@ -153,7 +155,7 @@ func (g *Graph) Scope(env []string) *Scope {
 func (g *Graph) UnusedArgs() []string {
 	var all []string
 	for _, k := range slices.Sorted(maps.Keys(g.o.Args)) {
-		if !g.used[k] && !IsProxy(k) && !strings.HasPrefix(k, "BUILDKIT_") && k != "SOURCE_DATE_EPOCH" {
+		if _, used := g.used.Load(k); !used && !IsProxy(k) && !strings.HasPrefix(k, "BUILDKIT_") && k != "SOURCE_DATE_EPOCH" {
 			all = append(all, k)
 		}
 	}

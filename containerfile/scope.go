@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -28,7 +29,7 @@ type Scope struct {
 	lex    *shell.Lex
 	global map[string]string // with the predefined ones
 	given  map[string]string // --build-arg
-	used   map[string]bool   // of given; shared by all scopes of a graph
+	used   *sync.Map         // of given; shared by all scopes of a graph
 }
 
 // Get is what $name means; shell.EnvGetter.
@@ -90,7 +91,7 @@ func (s *Scope) Declare(a instructions.KeyValuePairOptional) {
 	value, ok := s.given[a.Key]
 	switch {
 	case ok:
-		s.used[a.Key] = true
+		s.used.Store(a.Key, true)
 	case a.Value != nil:
 		value, ok = *a.Value, true
 	default:
@@ -107,7 +108,7 @@ func (s *Scope) Proxies() []string {
 	var all []string
 	for _, k := range slices.Sorted(maps.Keys(s.given)) {
 		if IsProxy(k) {
-			s.used[k] = true
+			s.used.Store(k, true)
 			all = append(all, k+"="+s.given[k])
 		}
 	}
