@@ -16,13 +16,19 @@ package inroot
 import (
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxRetries bounds how often a lookup that raced a rename is tried again; the
-// kernel answers EAGAIN to ".." in a tree that is moved.
-const maxRetries = 128
+// maxRetries bounds how often a lookup that raced a rename or a mount is tried
+// again, the kernel answering EAGAIN to ".."; any on the machine counts. After
+// quickRetries there is a pause between, which lets a burst of them pass.
+const (
+	maxRetries   = 128
+	quickRetries = 16
+	retryPause   = 100 * time.Microsecond
+)
 
 // Open opens path below root, where root is the root of every symbolic link
 // (openat2 with RESOLVE_IN_ROOT). flags are O_…; O_CLOEXEC is added. An empty
@@ -49,7 +55,13 @@ func openat2(dir int, path string, flags int, perm os.FileMode, resolve uint64) 
 	}
 	for i := 0; ; i++ {
 		fd, err := unix.Openat2(dir, path, &how)
-		if err == unix.EINTR || (err == unix.EAGAIN && i < maxRetries) {
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN && i < maxRetries {
+			if i >= quickRetries {
+				time.Sleep(retryPause)
+			}
 			continue
 		}
 		return fd, err
