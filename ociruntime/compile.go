@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -27,8 +28,8 @@ func Compile(spec *oci.Spec, o CompileOptions) (p *plan.Plan, warnings []string,
 		c.mounts,        // in the configuration's order, each may lie in the one before
 		c.devices,       // into the /dev that was just mounted
 		c.maskPaths,     // over what was mounted
-		c.names,         // host name, sysctls: by the host's /proc, which is gone later
-		c.hooks,         // the parent's hooks see the mounts, from outside
+		c.hooks,         // the parent's hooks see the mounts, from outside, and make or move network interfaces
+		c.names,         // host name, sysctls, which may be an interface's: by the host's /proc, which is gone later
 		c.openLabels,    // files of the host's /proc that are written much later
 		c.pivot,         // the host's files are gone after this
 		c.terminal,      // of the container's own devpts
@@ -214,6 +215,9 @@ func (c *compiler) hide() error {
 }
 
 func (c *compiler) hooks() error {
+	if movesDevices(c.spec) && !c.o.WaitHooks {
+		return errors.New("linux.netDevices: whoever starts this container does not move network devices")
+	}
 	if c.o.WaitHooks {
 		c.b.Phase("wait for hooks")
 		c.wait()

@@ -53,6 +53,8 @@ type Container struct {
 	// Init is the container's first process; zero while it is being created.
 	Init   state.ProcessID `json:"init"`
 	Cgroup string          `json:"cgroup,omitempty"`
+	// Rdt is the container's share of caches, nil for none of its own.
+	Rdt *rdtGroup `json:"rdt,omitempty"`
 	// RootMount is the root's mount, where it was made in the runtime's own namespace.
 	RootMount uint64    `json:"rootMount,omitempty"`
 	Spec      *oci.Spec `json:"spec"`

@@ -158,6 +158,14 @@ func (t *creation) limits(ctx context.Context) error {
 		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
 	}
 	t.c.Cgroup = t.group.String()
+	if l.IntelRdt != nil {
+		root, err := rdtRoot()
+		if err != nil {
+			return err
+		}
+		t.c.Rdt, err = makeRdt(root, t.c.ID, l.IntelRdt)
+		return err
+	}
 	return nil
 }
 
@@ -207,6 +215,7 @@ func (t *creation) compile(context.Context) error {
 		t.keep(o.Cgroup)
 		o.CgroupProcs = enter(t.group, o.Cgroup)
 	}
+	o.CgroupProcs = append(o.CgroupProcs, t.c.Rdt.enter()...)
 	if o.UserNS, err = makeUserNamespace(spec.Linux); err != nil {
 		return err
 	}
@@ -297,6 +306,11 @@ func (t *creation) early(ctx context.Context) error {
 	if err := CopyUp(t.c.Spec, t.plan, t.c.Init.Pid); err != nil {
 		return err
 	}
+	if movesDevices(t.c.Spec) {
+		if err := moveDevices(t.c.Spec.Linux, t.c.Init.Pid); err != nil {
+			return err
+		}
+	}
 	h := t.c.Spec.Hooks
 	if h == nil {
 		h = &oci.Hooks{}
@@ -370,6 +384,9 @@ func (t *creation) undo(ctx context.Context) {
 		if err := t.group.Remove(); err != nil {
 			t.r.warn("%v", err)
 		}
+	}
+	if err := t.c.Rdt.remove(); err != nil {
+		t.r.warn("%v", err)
 	}
 	if err := t.c.unmount(); err != nil {
 		t.r.warn("%v", err)

@@ -159,6 +159,9 @@ func (r *Runtime) remove(ctx context.Context, c *Container) error {
 			return fmt.Errorf("remove container %s: %w", c.ID, err)
 		}
 	}
+	if err := c.Rdt.remove(); err != nil {
+		return fmt.Errorf("remove container %s: %w", c.ID, err)
+	}
 	if err := c.unmount(); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.ID, err)
 	}

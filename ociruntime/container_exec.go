@@ -205,6 +205,7 @@ func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
 			return j, err
 		}
 	}
+	j.CgroupProcs = append(j.CgroupProcs, c.Rdt.enter()...)
 	for fd := 3; fd < 3+o.PreserveFDs; fd++ {
 		j.Preserve = append(j.Preserve, os.NewFile(uintptr(fd), "preserved"))
 	}

@@ -22,7 +22,9 @@ func hasEarlyHooks(h *oci.Hooks) bool {
 }
 
 // waitsEarly reports whether a plan must wait before its root is changed.
-func waitsEarly(spec *oci.Spec) bool { return hasEarlyHooks(spec.Hooks) || CopiesUp(spec) }
+func waitsEarly(spec *oci.Spec) bool {
+	return hasEarlyHooks(spec.Hooks) || CopiesUp(spec) || movesDevices(spec)
+}
 
 // runHooks is RunHooks.
 func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, pid int, root string) error {

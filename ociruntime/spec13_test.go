@@ -162,9 +162,6 @@ func TestFeaturesAreTaken(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if *f.Linux.NetDevices.Enabled {
-		t.Error("network devices are said to be moved")
-	}
 }
 
 // tmpcopyup: what a new tmpfs covers is copied into it, owners and modes with it, links as

@@ -120,11 +120,11 @@ func validateLinux(spec *oci.Spec, bad func(string, ...any) error) error {
 			return bad("linux.devices: path %q is not an absolute path of a file", d.Path)
 		}
 	}
-	if len(l.NetDevices) > 0 {
-		return bad("linux.netDevices: this runtime does not move network devices")
+	if err := validateNetDevices(l, seen[oci.NetworkNamespace]); err != nil {
+		return bad("%w", err)
 	}
-	if l.IntelRdt != nil {
-		return bad("linux.intelRdt: this runtime does not set cache allocation")
+	if err := validateRdt(l.IntelRdt); err != nil {
+		return bad("%w", err)
 	}
 	return nil
 }
