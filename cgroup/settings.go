@@ -87,9 +87,15 @@ func settings1(r *oci.LinuxResources) []setting {
 		if b.Weight != nil {
 			s = append(s, setting{"blkio", "blkio.bfq.weight", n(*b.Weight), true})
 		}
+		if b.LeafWeight != nil {
+			add("blkio", "leaf_weight", n(*b.LeafWeight))
+		}
 		for _, d := range b.WeightDevice {
 			if d.Weight != nil {
 				s = append(s, setting{"blkio", "blkio.bfq.weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight), true})
+			}
+			if nonzero16(d.LeafWeight) {
+				add("blkio", "leaf_weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.LeafWeight))
 			}
 		}
 		for _, t := range throttles(b) {
@@ -151,6 +157,9 @@ func throttles(b *oci.LinuxBlockIO) []throttle {
 // the kernel's cgroup-v2.rst.
 func settings2(r *oci.LinuxResources) ([]setting, error) {
 	r = normalize(r)
+	if err := refused2(r); err != nil {
+		return nil, err
+	}
 	var s []setting
 	add := func(controller, file, value string) {
 		s = append(s, setting{controller: controller, file: controller + "." + file, value: value})

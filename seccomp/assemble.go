@@ -206,7 +206,7 @@ func (a *assembler) condition(b *abi, arg specs.LinuxSeccompArg, t, f label) lab
 	case specs.OpNotEqual:
 		return a.pair(low, high, vl, vh, f, t)
 	case specs.OpMaskedEqual:
-		return a.masked(low, high, v, w, t, f)
+		return a.masked(low, high, v, w&v, t, f) // bits that are masked out are not compared, as with libseccomp
 	case specs.OpGreaterThan:
 		return a.ordered(low, high, unix.BPF_JGT, vl, vh, t, f)
 	case specs.OpGreaterEqual:

@@ -116,7 +116,7 @@ func matches(args []specs.LinuxSeccompArg, vals [6]uint64, narrow bool) bool {
 		case specs.OpNotEqual:
 			ok = x != v
 		case specs.OpMaskedEqual:
-			ok = x&v == w
+			ok = x&v == w&v
 		case specs.OpGreaterThan:
 			ok = x > v
 		case specs.OpGreaterEqual:
