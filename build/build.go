@@ -54,6 +54,7 @@ type Builder struct {
 // A Result is what a build made.
 type Result struct {
 	Image         image.Image
+	Statements    *image.ListEntry // the attestations, stored; nil of none
 	Steps, Cached int
 	Warnings      []containerfile.Warning
 }
@@ -78,10 +79,13 @@ type building struct {
 	cached  int
 	exports []image.Step      // for caches of others; guarded by mu
 	caches  map[string]string // cache mounts that were used: id → directory; guarded by mu
+
+	materials []material // what was fetched; guarded by mu
 }
 
 // Build builds o and stores the image under its names.
 func (b *Builder) Build(ctx context.Context, o Options) (Result, error) {
+	began := time.Now()
 	bg, err := b.begin(ctx, o)
 	if err != nil {
 		return Result{}, err
@@ -109,6 +113,11 @@ func (b *Builder) Build(ctx context.Context, o Options) (Result, error) {
 	}
 	if res.Image, err = bg.finish(ctx, target); err != nil {
 		return res, err
+	}
+	if o.Attest.Wanted() && !o.NoImage {
+		if res.Statements, err = bg.attest(ctx, target, res.Image, began); err != nil {
+			return res, fmt.Errorf("attest the image: %w", err)
+		}
 	}
 	return res, bg.sendCaches(ctx)
 }
@@ -306,6 +315,7 @@ func (b *building) image(ctx context.Context, name, platform string) (image.Imag
 	f.once.Do(func() {
 		if f.img, f.err = b.Pull(ctx, name, b.o.Pull, p); f.err == nil {
 			f.err = b.Images.EnsureLayers(ctx, f.img)
+			b.use(material{URI: imageURI(name, p), Digest: map[string]string{f.img.Manifest.Algorithm(): f.img.Manifest.Hex()}})
 		}
 	})
 	return f.img, f.err

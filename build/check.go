@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -14,6 +15,33 @@ import (
 // Check reads the Containerfile of o and applies the rules to it. Nothing is
 // built or pulled.
 func Check(ctx context.Context, o Options) (*containerfile.File, []containerfile.Warning, error) {
+	f, _, err := read(ctx, o, func(b *building, f *containerfile.File, g *containerfile.Graph) error {
+		f.Lint(g)
+		return b.lintIgnored(f, g)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, f.Warnings, nil
+}
+
+// Bases are the images that the stages which the target needs begin with.
+func Bases(ctx context.Context, o Options) ([]string, error) {
+	_, g, err := read(ctx, o, nil)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, s := range g.Order {
+		if s.Parent == nil && !s.Context && s.Base != containerfile.Scratch && !slices.Contains(all, s.Base) {
+			all = append(all, s.Base)
+		}
+	}
+	return all, nil
+}
+
+// read reads the Containerfile of o, and lets look see it while the context is there.
+func read(ctx context.Context, o Options, look func(*building, *containerfile.File, *containerfile.Graph) error) (*containerfile.File, *containerfile.Graph, error) {
 	tmp, err := os.MkdirTemp("", "hull-check-")
 	if err != nil {
 		return nil, nil, err
@@ -35,11 +63,10 @@ func Check(ctx context.Context, o Options) (*containerfile.File, []containerfile
 	if err != nil {
 		return nil, nil, err
 	}
-	f.Lint(g)
-	if err := bg.lintIgnored(f, g); err != nil {
-		return nil, nil, err
+	if look != nil {
+		err = look(bg, f, g)
 	}
-	return f, f.Warnings, nil
+	return f, g, err
 }
 
 // lintIgnored finds what is copied and ignored.

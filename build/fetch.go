@@ -3,6 +3,8 @@ package build
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +79,8 @@ func (b *building) download(ctx context.Context, from string) (downloaded, error
 		return fail(err)
 	}
 	defer f.Close()
-	n, err := io.Copy(f, resp.Body)
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, sum), resp.Body)
 	if err != nil {
 		return fail(err)
 	}
@@ -87,6 +90,7 @@ func (b *building) download(ctx context.Context, from string) (downloaded, error
 	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
 		d.mtime = t
 	}
+	b.use(material{URI: withoutUser(from), Digest: map[string]string{"sha256": hex.EncodeToString(sum.Sum(nil))}})
 	return d, f.Close()
 }
 
@@ -216,6 +220,7 @@ func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, 
 		return nil, err
 	}
 	t.commit = strings.TrimSpace(commit)
+	b.use(material{URI: withoutUser(from), Digest: map[string]string{"sha1": t.commit}})
 	return t, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,11 @@ func (b *building) finish(ctx context.Context, st *stage) (image.Image, error) {
 	if o.SBOM.wanted() {
 		if err := st.sbom(ctx); err != nil {
 			return image.Image{}, fmt.Errorf("list the packages: %w", err)
+		}
+	}
+	if o.SaveStages {
+		if err := b.saveStages(ctx); err != nil {
+			return image.Image{}, fmt.Errorf("save the stages: %w", err)
 		}
 	}
 	changed, err := st.finalConfig()
@@ -101,6 +107,9 @@ func (st *stage) finalConfig() (bool, error) {
 	for _, l := range o.UnsetLabels {
 		delete(cc.Labels, l)
 	}
+	for k, v := range st.stageLabels() {
+		cc.Labels = put(cc.Labels, k, v)
+	}
 	for _, l := range o.Labels {
 		k, v, _ := strings.Cut(l, "=")
 		cc.Labels = put(cc.Labels, k, v)
@@ -131,6 +140,14 @@ func (st *stage) finalConfig() (bool, error) {
 	if o.OSVersion != "" {
 		c.OSVersion = o.OSVersion
 	}
+	c.OSFeatures = slices.Clone(c.OSFeatures)
+	for _, f := range o.OSFeatures {
+		name, out := strings.CutSuffix(f, "-")
+		c.OSFeatures = slices.DeleteFunc(c.OSFeatures, func(have string) bool { return have == name })
+		if !out {
+			c.OSFeatures = append(c.OSFeatures, name)
+		}
+	}
 	after, err := json.Marshal(c)
 	if err != nil {
 		return false, err
@@ -149,6 +166,51 @@ func (st *stage) finalConfig() (bool, error) {
 		c.Created = &now
 	}
 	return changed, nil
+}
+
+// saveStages makes an image without a name of each stage but the target that
+// changed its base.
+func (b *building) saveStages(ctx context.Context) error {
+	for _, s := range b.graph.Order {
+		st := b.futures[s].result
+		if s == b.graph.Target || !st.changed {
+			continue
+		}
+		config := st.config
+		config.Config.Labels = maps.Clone(config.Config.Labels)
+		for k, v := range st.stageLabels() {
+			config.Config.Labels = put(config.Config.Labels, k, v)
+		}
+		for _, l := range b.o.LayerLabels {
+			k, v, _ := strings.Cut(l, "=")
+			config.Config.Labels = put(config.Config.Labels, k, v)
+		}
+		img, err := b.Images.Create(ctx, config, st.layers, image.CreateOptions{Docker: b.o.Docker})
+		if err != nil {
+			return err
+		}
+		st.saved = img.ID
+	}
+	return nil
+}
+
+// stageLabels are those that tell which stage an image is of, and its base: a
+// name, or the ID of the image of a stage.
+func (st *stage) stageLabels() map[string]string {
+	if !st.b.o.StageLabels {
+		return nil
+	}
+	base := st.in.Base
+	if p := st.in.Parent; p != nil {
+		if id := st.b.futures[p].result.saved; id != "" {
+			base = id.Hex()
+		}
+	}
+	name := st.in.Name
+	if name == "" {
+		name = strconv.Itoa(st.in.Index)
+	}
+	return map[string]string{"io.buildah.stage.name": name, "io.buildah.stage.base": base}
 }
 
 // date gives an image that no step dates the time at which it was first made.

@@ -54,7 +54,10 @@ type Options struct {
 	UnsetNotes   []string
 	Env          []string
 	OSVersion    string
-	CreatedNote  bool // annotation with the time
+	OSFeatures   []string // one that ends in - is taken away
+	SaveStages   bool     // an image of each stage that the target needs
+	StageLabels  bool     // that says which stage it is; the target's too
+	CreatedNote  bool     // annotation with the time
 	Names        []oci.Reference
 	KeepBaseNote bool // annotations that name the base
 
@@ -62,6 +65,10 @@ type Options struct {
 	CacheFrom, CacheTo []Cache
 
 	SBOM SBOM
+	// Attest is stated beside the image, of these names: the caller puts both
+	// into a list, which has the names then.
+	Attest      Attest
+	AttestNames []oci.Reference
 	// Policy says which sources may be used; nil is any.
 	Policy *SourcePolicy
 

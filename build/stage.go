@@ -34,7 +34,8 @@ type stage struct {
 	fresh  int          // layers of the base; those above are the stage's own
 	notes  map[string]string
 
-	cmdSet  bool // a CMD of this stage: ENTRYPOINT does not drop it
+	saved   oci.Digest // the image of --save-stages, once it is made
+	cmdSet  bool       // a CMD of this stage: ENTRYPOINT does not drop it
 	step    int
 	steps   int
 	changed bool // anything but the base

@@ -38,6 +38,10 @@ type buildFlags struct {
 	progress, call                  string
 	platforms                       []string
 	arch, os, variant, manifest     string
+	allPlatforms                    bool
+	attest                          []string
+	provenance, signBy              string
+	decryptionKeys                  []string
 	runtime                         buildRunFlags
 }
 
@@ -66,6 +70,7 @@ func (b *buildFlags) declare(f *command.Flags) {
 	b.registry.declare(f)
 	b.registry.declareCreds(f)
 	b.registry.declareRetry(f)
+	f.StringSliceVar(&b.decryptionKeys, "decryption-key", nil, "Key that opens encrypted layers of base images: FILE[:PASSWORD]")
 	// Docker's flag; podman accepts it and does nothing, and so do scripts.
 	f.Bool("disable-content-trust", false, "This is a Docker specific option and is a NOOP")
 }
@@ -81,6 +86,7 @@ func (b *buildFlags) declareInput(f *command.Flags) {
 	f.StringVar(&o.IgnoreFile, "ignorefile", "", "Path of the ignore file to use instead of .containerignore")
 	f.StringArrayVar(&o.CPPFlags, "cpp-flag", nil, "Flag for the C preprocessor, which reads a Containerfile that ends in .in")
 	f.StringSliceVar(&b.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for, instead of this machine's; several make a manifest list")
+	f.BoolVar(&b.allPlatforms, "all-platforms", false, "Build for every platform that all base images have")
 	f.StringVar(&b.arch, "arch", "", "Architecture to build for")
 	f.StringVar(&b.os, "os", "", "Operating system to build for")
 	f.StringVar(&b.variant, "variant", "", "Architecture variant to build for")
@@ -111,6 +117,10 @@ func (b *buildFlags) declareImage(f *command.Flags) {
 	f.BoolVar(&o.Identity, "identity-label", false, "Add a label with the version of this program")
 	f.BoolVar(&o.CreatedNote, "created-annotation", false, "Add an annotation with the time of the image")
 	f.BoolVar(&o.OmitHistory, "omit-history", false, "Leave the history out of the image")
+	f.StringSliceVar(&o.OSFeatures, "os-feature", nil, "OS feature that the image says it needs; one that ends in - is taken away")
+	f.StringArrayVar(&o.LayerLabels, "layer-label", nil, "Label of the images of --save-stages: NAME=VALUE")
+	f.BoolVar(&o.SaveStages, "save-stages", false, "Make an image without a name of each stage that the target needs")
+	f.BoolVar(&o.StageLabels, "stage-labels", false, "With --save-stages: label the images with the name of their stage and its base")
 	f.StringVar(&o.OSVersion, "os-version", "", "OS version that the image says it needs")
 	command.Optional(f, &b.timestamp, "timestamp", "", "seconds", "Every time in the image, as seconds since 1970: the image's, its history's and its files'", parseSeconds)
 	command.Optional(f, &b.epoch, "source-date-epoch", "", "seconds", "Time of the image and its history, as seconds since 1970 (environment SOURCE_DATE_EPOCH)", parseSeconds)
@@ -151,8 +161,13 @@ func (b *buildFlags) declareOutput(f *command.Flags) {
 	f.StringVar(&b.logFile, "logfile", "", "Write the output to the file instead of the terminal")
 	f.BoolVar(&b.logSplit, "logsplit", false, "With --logfile: a file for each platform")
 	f.Choice(&b.progress, "progress", "", "auto", "How to show what goes on", "auto", "plain", "tty", "quiet", "json", "rawjson")
-	f.Choice(&b.sbom, "sbom", "", "", "List the packages of the image (dpkg, apk, Go programs) in this form; see --sbom-output", "", "spdx", "true", "false")
+	f.StringArrayVar(&b.attest, "attest", nil, "State it beside the image: type=provenance[,mode=max][,builder-id=URI] or type=sbom")
+	f.StringVar(&b.provenance, "provenance", "", "Same as --attest type=provenance,mode=: true, false, min, max or mode=MODE")
+	f.Lookup("provenance").NoOptDefVal = "true"
+	f.StringVar(&b.signBy, "sign-by", "", "Sign what --push sends using a GPG key with the specified FINGERPRINT")
+	f.StringVar(&b.sbom, "sbom", "", "List the packages of the image (dpkg, apk, rpm, Go programs): spdx in a file (see --sbom-output), true beside the image as --attest type=sbom")
 	f.Lookup("sbom").NoOptDefVal = "spdx"
+	f.Words("sbom", "spdx", "true", "false")
 	f.StringVar(&b.o.SBOM.Output, "sbom-output", "", "File for the list of packages (SPDX 2.3, JSON)")
 	f.StringVar(&b.o.SBOM.PURLOutput, "sbom-purl-output", "", "File for the list of packages as package URLs")
 	f.StringVar(&b.o.SBOM.ImageOutput, "sbom-image-output", "", "Path in the image for the list of packages")
@@ -200,10 +215,8 @@ func (b *buildFlags) options(args []string) (build.Options, error) {
 			return o, err
 		}
 	}
-	if b.sbom == "false" {
-		o.SBOM = build.SBOM{}
-	} else if b.sbom != "" && o.SBOM == (build.SBOM{}) {
-		o.SBOM.ImageOutput = "/usr/share/sbom/image.spdx.json"
+	if err := b.setStatements(&o); err != nil {
+		return o, err
 	}
 	o.DropLabels = b.inherit != nil && !*b.inherit
 	o.DropNotes = b.inheritNotes != nil && !*b.inheritNotes
@@ -417,6 +430,12 @@ func (b *buildFlags) setSSH(o *build.Options) error {
 func (b *buildFlags) setPlatform(o *build.Options) error {
 	if len(b.platforms) > 0 && (b.arch != "" || b.os != "" || b.variant != "") {
 		return errors.New("--platform option can not be specified with --arch, --os or --variant")
+	}
+	if b.allPlatforms && (len(b.platforms) > 0 || b.arch != "" || b.os != "" || b.variant != "") {
+		return errors.New("--all-platforms excludes --platform, --arch, --os and --variant")
+	}
+	if o.StageLabels && !o.SaveStages {
+		return errors.New("--stage-labels needs --save-stages")
 	}
 	host := oci.HostPlatform()
 	if len(b.platforms) > 0 {

@@ -42,7 +42,7 @@ func (s *session) openEngine(ctx context.Context, place front.Place) (*engine.En
 }
 
 // builder makes a builder over the engine's stores.
-func (s *session) builder(ctx context.Context, r registryFlags, show func(build.Event)) (*build.Builder, *transfer.Transfer, error) {
+func (s *session) builder(ctx context.Context, f *buildFlags, show func(build.Event)) (*build.Builder, *transfer.Transfer, error) {
 	place, err := s.globals.Begin(ctx, s.stdout)
 	if err != nil {
 		return nil, nil, err
@@ -64,14 +64,14 @@ func (s *session) builder(ctx context.Context, r registryFlags, show func(build.
 	}
 	t := &transfer.Transfer{Images: b.Images}
 	b.Pull = func(ctx context.Context, name, policy string, p oci.Platform) (image.Image, error) {
-		return s.pullBase(ctx, t, r, name, policy, p)
+		return s.pullBase(ctx, t, f, name, policy, p)
 	}
 	return b, t, nil
 }
 
 // pullBase gets an image that a build begins with. The registry client is made
 // when it is needed first: most builds find their base here.
-func (s *session) pullBase(ctx context.Context, t *transfer.Transfer, r registryFlags, name, policy string, p oci.Platform) (image.Image, error) {
+func (s *session) pullBase(ctx context.Context, t *transfer.Transfer, f *buildFlags, name, policy string, p oci.Platform) (image.Image, error) {
 	if policy == "" || policy == "missing" || policy == "never" {
 		img, err := t.Images.Find(ctx, name)
 		if err == nil && fits(img, p) {
@@ -84,10 +84,10 @@ func (s *session) pullBase(ctx context.Context, t *transfer.Transfer, r registry
 			return img, fmt.Errorf("image %s: not in the store, and the pull policy is never: %w", name, image.ErrNotFound)
 		}
 	}
-	if err := s.reach(t, r); err != nil {
+	if err := s.reach(t, f.registry); err != nil {
 		return image.Image{}, err
 	}
-	pulled, err := t.Pull(ctx, name, transfer.PullOptions{Policy: policy, Platform: p})
+	pulled, err := t.Pull(ctx, name, transfer.PullOptions{Policy: policy, Platform: p, DecryptionKeys: f.decryptionKeys})
 	if err != nil {
 		return image.Image{}, err
 	}
@@ -138,7 +138,7 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 		return err
 	}
 	defer show.close()
-	bd, t, err := s.builder(ctx, b.registry, show.event)
+	bd, t, err := s.builder(ctx, b, show.event)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if err != nil {
 		return err
 	}
-	res, err := s.buildAll(ctx, bd, b, show, o)
+	res, err := s.buildAll(ctx, bd, t, b, show, o)
 	if ctx.Err() != nil && err != nil {
 		return context.Canceled
 	}
@@ -197,7 +197,7 @@ func (s *session) pushBuilt(ctx context.Context, t *transfer.Transfer, b *buildF
 		return errors.New("--push needs a name: give one with --tag")
 	}
 	for _, n := range o.Names {
-		if _, err := t.Push(ctx, n.String(), "", transfer.PushOptions{}); err != nil {
+		if _, err := t.Push(ctx, n.String(), "", transfer.PushOptions{Sign: transfer.SignOptions{By: b.signBy}}); err != nil {
 			return err
 		}
 	}

@@ -56,6 +56,9 @@ func (b *buildFlags) outputs(o *build.Options, stdout *os.File) (*outputs, error
 		}
 	}
 	o.NoImage = o.Export != nil && len(o.Names) == 0 && len(out.archives) == 0
+	if o.NoImage && o.Attest.Wanted() {
+		return nil, errors.New("attestations lie beside an image: give it a name with --tag")
+	}
 	return out, nil
 }
 

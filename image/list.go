@@ -3,9 +3,12 @@ package image
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -27,6 +30,9 @@ type ListEntry struct {
 	Descriptor oci.Descriptor `json:"descriptor"`
 	// Source is the repository that the image was added from; "" is this store.
 	Source string `json:"source,omitempty"`
+	// Blobs are what the manifest refers to when it is no image of the store but
+	// an artifact: the list keeps them.
+	Blobs []oci.Digest `json:"blobs,omitempty"`
 }
 
 // ErrNoList reports an image where a list is wanted, ErrNameInUse a name that
@@ -102,6 +108,9 @@ func (s *Store) CreateList(ctx context.Context, name oci.Reference, l List) (Ima
 		return Image{}, err
 	}
 	defer lock.Release()
+	if err := s.blobs.Sync(); err != nil {
+		return Image{}, err
+	}
 	if err := s.writeRecord(r); err != nil {
 		return Image{}, err
 	}
@@ -165,6 +174,82 @@ func (s *Store) AddManifest(ctx context.Context, d oci.Digest, data []byte) erro
 		return fmt.Errorf("store manifest: it does not have the digest %s: %w", d, ErrMismatch)
 	}
 	return s.putBlob(d, data, func(oci.Digest) {})
+}
+
+// An ArtifactFile is one file of an artifact; its Descriptor's digest and size
+// are filled in.
+type ArtifactFile struct {
+	oci.Descriptor
+	Open func() (io.ReadCloser, error)
+}
+
+// PutArtifact stores a manifest and the files it refers to, for a list. A nil
+// config is the empty one. The caller has a Hold until the list is changed.
+func (s *Store) PutArtifact(ctx context.Context, m oci.Manifest, config []byte, files []ArtifactFile) (ListEntry, error) {
+	m.SchemaVersion = 2
+	if m.MediaType == "" {
+		m.MediaType = oci.MediaTypeManifest
+	}
+	if config == nil {
+		config = []byte("{}")
+		if m.Config.MediaType == "" {
+			m.Config.MediaType = oci.MediaTypeEmpty
+		}
+	}
+	m.Config.Digest, m.Config.Size = oci.FromBytes(config), int64(len(config))
+	kept := []oci.Digest{m.Config.Digest}
+	if err := s.putBlob(m.Config.Digest, config, func(oci.Digest) {}); err != nil {
+		return ListEntry{}, err
+	}
+	m.Layers = []oci.Descriptor{}
+	for _, f := range files {
+		d, size, err := s.putFile(ctx, f.Open)
+		if err != nil {
+			return ListEntry{}, fmt.Errorf("store artifact: %w", err)
+		}
+		f.Digest, f.Size = d, size
+		m.Layers, kept = append(m.Layers, f.Descriptor), append(kept, d)
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return ListEntry{}, fmt.Errorf("make manifest: %w", err)
+	}
+	d := oci.FromBytes(data)
+	if err := s.putBlob(d, data, func(oci.Digest) {}); err != nil {
+		return ListEntry{}, err
+	}
+	return ListEntry{Blobs: kept, Descriptor: oci.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: d, Size: int64(len(data))}}, nil
+}
+
+// putFile stores a file of unknown digest, which is read twice.
+func (s *Store) putFile(ctx context.Context, open func() (io.ReadCloser, error)) (oci.Digest, int64, error) {
+	pass := func(w io.Writer) (int64, error) {
+		r, err := open()
+		if err != nil {
+			return 0, err
+		}
+		defer r.Close()
+		return io.Copy(w, r)
+	}
+	h := sha256.New()
+	size, err := pass(h)
+	if err != nil {
+		return "", 0, err
+	}
+	d := oci.NewDigest(h.Sum(nil))
+	w, err := s.blobs.Writer(ctx, d, size)
+	if errors.Is(err, fs.ErrExist) {
+		return d, size, nil
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	defer w.Close()
+	if _, err := pass(w); err != nil {
+		return "", 0, err
+	}
+	_, _, err = w.Commit()
+	return d, size, err
 }
 
 // LocalEntry is an image of the store as an entry of a list.

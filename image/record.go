@@ -48,6 +48,9 @@ func (r *record) blobs(f func(oci.Digest)) {
 	if r.List != nil {
 		for _, e := range r.List.Entries {
 			f(e.Descriptor.Digest)
+			for _, d := range e.Blobs {
+				f(d)
+			}
 		}
 		return
 	}

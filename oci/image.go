@@ -9,21 +9,26 @@ import (
 
 // Media types of image-spec and docker's distribution.
 const (
-	MediaTypeManifest         = "application/vnd.oci.image.manifest.v1+json"
-	MediaTypeIndex            = "application/vnd.oci.image.index.v1+json"
-	MediaTypeConfig           = "application/vnd.oci.image.config.v1+json"
-	MediaTypeLayer            = "application/vnd.oci.image.layer.v1.tar"
-	MediaTypeLayerGzip        = "application/vnd.oci.image.layer.v1.tar+gzip"
-	MediaTypeLayerZstd        = "application/vnd.oci.image.layer.v1.tar+zstd"
-	MediaTypeEmpty            = "application/vnd.oci.empty.v1+json"
-	DockerManifest            = "application/vnd.docker.distribution.manifest.v2+json"
-	DockerManifestList        = "application/vnd.docker.distribution.manifest.list.v2+json"
-	DockerConfig              = "application/vnd.docker.container.image.v1+json"
-	DockerLayer               = "application/vnd.docker.image.rootfs.diff.tar"
-	DockerLayerGzip           = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	AnnotationRefName         = "org.opencontainers.image.ref.name"
-	AnnotationImageName       = "io.containerd.image.name"
-	MaxManifestSize     int64 = 4 << 20 // of a manifest, index or config; more is refused unread (REG-07)
+	MediaTypeManifest   = "application/vnd.oci.image.manifest.v1+json"
+	MediaTypeIndex      = "application/vnd.oci.image.index.v1+json"
+	MediaTypeConfig     = "application/vnd.oci.image.config.v1+json"
+	MediaTypeLayer      = "application/vnd.oci.image.layer.v1.tar"
+	MediaTypeLayerGzip  = "application/vnd.oci.image.layer.v1.tar+gzip"
+	MediaTypeLayerZstd  = "application/vnd.oci.image.layer.v1.tar+zstd"
+	MediaTypeEmpty      = "application/vnd.oci.empty.v1+json"
+	DockerManifest      = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerManifestList  = "application/vnd.docker.distribution.manifest.list.v2+json"
+	DockerConfig        = "application/vnd.docker.container.image.v1+json"
+	DockerLayer         = "application/vnd.docker.image.rootfs.diff.tar"
+	DockerLayerGzip     = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	AnnotationRefName   = "org.opencontainers.image.ref.name"
+	AnnotationImageName = "io.containerd.image.name"
+	// Of an attestation manifest in an index (BuildKit's attestation-storage.md):
+	// that it is one, and the manifest of the image that it is about.
+	AnnotationReferenceType         = "vnd.docker.reference.type"
+	AnnotationReferenceDigest       = "vnd.docker.reference.digest"
+	MediaTypeInToto                 = "application/vnd.in-toto+json"
+	MaxManifestSize           int64 = 4 << 20 // of a manifest, index or config; more is refused unread (REG-07)
 )
 
 // A Descriptor points to content (image-spec descriptor.md).
@@ -106,6 +111,7 @@ type Image struct {
 	Variant      string      `json:"variant,omitempty"`
 	OS           string      `json:"os"`
 	OSVersion    string      `json:"os.version,omitempty"`
+	OSFeatures   []string    `json:"os.features,omitempty"`
 	Config       ImageConfig `json:"config"`
 	RootFS       RootFS      `json:"rootfs"`
 	History      []History   `json:"history,omitempty"`

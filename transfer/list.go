@@ -363,12 +363,9 @@ func (t *Transfer) pushList(ctx context.Context, list image.Image, dest string, 
 		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
 	}
 	l := image.List{Entries: slices.Clone(list.List.Entries), Annotations: list.List.Annotations, Subject: list.List.Subject}
-	for i := range l.Entries {
-		if o.ListOnly {
-			break
-		}
-		if err := t.pushEntry(ctx, repo, ref, &l.Entries[i], i, len(l.Entries), o.PushOptions); err != nil {
-			return Pushed{}, fmt.Errorf("push to %s: image %s: %w", ref, l.Entries[i].Descriptor.Digest, err)
+	if !o.ListOnly {
+		if err := t.pushEntries(ctx, repo, ref, &l, o); err != nil {
+			return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
 		}
 	}
 	docker := l.Docker()
@@ -390,10 +387,41 @@ func (t *Transfer) pushList(ctx context.Context, list image.Image, dest string, 
 	return Pushed{ref, oci.FromBytes(data), int64(len(data))}, nil
 }
 
+// pushEntries sends what a list refers to. What is stated about an image goes
+// after it: the image has another digest when its layers were compressed.
+func (t *Transfer) pushEntries(ctx context.Context, repo *registry.Repository, ref oci.Reference, l *image.List, o PushListOptions) error {
+	sent := map[oci.Digest]oci.Digest{}
+	for _, statements := range []bool{false, true} {
+		for i := range l.Entries {
+			e := &l.Entries[i]
+			old := e.Descriptor.Digest
+			about := oci.Digest(e.Descriptor.Annotations[oci.AnnotationReferenceDigest])
+			if (about != "") != statements {
+				continue
+			}
+			var err error
+			if now := sent[about]; about != "" && now != "" && now != about && len(e.Blobs) > 0 {
+				err = t.restate(ctx, e, now)
+			}
+			if err == nil {
+				err = t.pushEntry(ctx, repo, ref, e, i, len(l.Entries), o.PushOptions)
+			}
+			if err != nil {
+				return fmt.Errorf("image %s: %w", old, err)
+			}
+			sent[old] = e.Descriptor.Digest
+		}
+	}
+	return nil
+}
+
 // pushEntry sends one image of a list and notes how it is called now.
 func (t *Transfer) pushEntry(ctx context.Context, repo *registry.Repository, ref oci.Reference, e *image.ListEntry, i, n int, o PushOptions) error {
 	t.notify(Event{Kind: Instance, Blob: e.Descriptor.Digest, Text: fmt.Sprintf("%d/%d", i+1, n)})
 	p := &push{t: t, repo: repo, ref: ref, o: o, byDigest: true}
+	if len(e.Blobs) > 0 {
+		return p.artifact(ctx, e)
+	}
 	img, err := t.Images.ByManifest(ctx, e.Descriptor.Digest)
 	if err == nil {
 		// The image may have come in several forms: the list says which.
@@ -413,6 +441,20 @@ func (t *Transfer) pushEntry(ctx context.Context, repo *registry.Repository, ref
 	e.Descriptor.Digest, e.Descriptor.Size = d, size
 	e.Descriptor.MediaType = p.mediaType
 	return nil
+}
+
+// artifact sends what is no image as it is stored.
+func (p *push) artifact(ctx context.Context, e *image.ListEntry) error {
+	m, data, err := p.t.Images.ReadManifest(image.Image{Manifest: e.Descriptor.Digest})
+	if err != nil {
+		return err
+	}
+	for _, d := range append([]oci.Descriptor{m.Config}, m.Layers...) {
+		if err := p.blob(ctx, d, p.stored(ctx, d), nil, Config); err != nil {
+			return err
+		}
+	}
+	return p.repo.PutManifest(ctx, "", e.Descriptor.MediaType, data)
 }
 
 // remote makes the push read from the registry that the entry came from.
@@ -440,4 +482,28 @@ func (p *push) remote(ctx context.Context, e *image.ListEntry) (image.Image, err
 	}
 	img.ID = m.Config.Digest
 	return img, nil
+}
+
+// Platforms are those that a name has an image for: in its registry, since of
+// those only one need be here, else in the store.
+func (t *Transfer) Platforms(ctx context.Context, name string) ([]oci.Platform, error) {
+	ref, err := oci.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := t.registryEntries(ctx, ref, AddOptions{All: true})
+	if err != nil {
+		local, lerr := t.storeEntries(ctx, name, AddOptions{All: true})
+		if lerr != nil {
+			return nil, fmt.Errorf("find the platforms of %s: %w", name, errors.Join(err, lerr))
+		}
+		entries = local
+	}
+	var all []oci.Platform
+	for _, e := range entries {
+		if p := e.Descriptor.Platform; p != nil && p.OS != "" && p.OS != "unknown" {
+			all = append(all, *p)
+		}
+	}
+	return all, nil
 }
