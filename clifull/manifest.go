@@ -108,18 +108,20 @@ func (s *session) manifestAdd() *command.Command {
 	var (
 		r registryFlags
 		e entryFlags
+		a artifactFlags
 		o transfer.AddOptions
 	)
 	return &command.Command{
-		Usage: "[options] LIST IMAGE [IMAGE...]",
-		Long: "Adds an image to a manifest list or image index.\n" +
+		Usage: "[options] LIST IMAGE|FILE...",
+		Long: "Adds an image to a manifest list or image index, or with --artifact an artifact made of files.\n" +
 			"An IMAGE without a transport is looked for in the store first, then in its registry.",
-		Examples: []string{"manifest add mylist:v1.11 image:v1.11-amd64", "manifest add --all mylist:v1.11 docker://registry.example.com/image:tag"},
+		Examples: []string{"manifest add mylist:v1.11 image:v1.11-amd64", "manifest add --all mylist:v1.11 docker://registry.example.com/image:tag", "manifest add --artifact --artifact-type application/example mylist:v1.11 file"},
 		Args:     command.AtLeast(2),
 		Flags: func(f *command.Flags) {
 			r.declare(f)
 			r.declareCreds(f)
 			e.declare(f)
+			a.declare(f)
 			f.BoolVar(&o.All, "all", false, "Add all of the list's images if the image is a list")
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -131,6 +133,13 @@ func (s *session) manifestAdd() *command.Command {
 			t, err := s.open(ctx, r)
 			if err != nil {
 				return err
+			}
+			if a.on {
+				img, err := a.add(ctx, t, args[0], args[1:], o)
+				return s.printList(img, err)
+			}
+			if a.changed() {
+				return errors.New("options that begin with --artifact- need --artifact")
 			}
 			var img image.Image
 			for _, name := range args[1:] {
@@ -170,6 +179,7 @@ func (s *session) manifestAnnotate() *command.Command {
 		e          entryFlags
 		osFeatures []string
 		index      bool
+		subject    string
 	)
 	return &command.Command{
 		Usage:    "[options] LIST [IMAGE]",
@@ -180,10 +190,14 @@ func (s *session) manifestAnnotate() *command.Command {
 			e.declare(f)
 			f.StringSliceVar(&osFeatures, "os-features", nil, "Override the OS features of the specified image")
 			f.BoolVar(&index, "index", false, "Annotate the list itself instead of an entry")
+			f.StringVar(&subject, "subject", "", "With --index: the image or list that the list is about")
 		},
 		Run: func(ctx context.Context, args []string) error {
 			if index != (len(args) == 1) {
 				return errors.New("want either an IMAGE of the list or --index")
+			}
+			if subject != "" && !index {
+				return errors.New("--subject needs --index")
 			}
 			e.platform.OSFeatures = osFeatures
 			notes, err := annotations(e.notes)
@@ -198,7 +212,14 @@ func (s *session) manifestAnnotate() *command.Command {
 			if err != nil {
 				return err
 			}
+			about, err := subjectOf(ctx, images, subject)
+			if err != nil {
+				return err
+			}
 			img, err := images.ChangeList(ctx, l.ID, func(l *image.List) error {
+				if about != nil {
+					l.Subject = about
+				}
 				if index {
 					l.Annotations = withAnnotations(l.Annotations, notes)
 					return nil
@@ -287,6 +308,7 @@ func (s *session) manifestPush() *command.Command {
 		all, rm    bool
 		quiet      bool
 		digestFile string
+		also       []string
 	)
 	return &command.Command{
 		Usage:    "[options] LIST [DESTINATION]",
@@ -298,6 +320,7 @@ func (s *session) manifestPush() *command.Command {
 			r.declareCreds(f)
 			p.declare(f)
 			f.BoolVar(&all, "all", true, "Also push the images in the list")
+			f.StringSliceVar(&also, "add-compression", nil, "Send each image with its layers compressed by this too, and list both (gzip, zstd, zstd:chunked)")
 			f.StringVar(&digestFile, "digestfile", "", "Write the digest of the pushed list to the specified file")
 			f.BoolVarP(&quiet, "quiet", "q", false, "Don't output progress information when pushing lists")
 			f.BoolVar(&rm, "rm", false, "Remove the manifest list if push succeeds")
@@ -307,6 +330,13 @@ func (s *session) manifestPush() *command.Command {
 			var err error
 			if o.PushOptions, err = p.options(); err != nil {
 				return err
+			}
+			for _, name := range also {
+				c, err := compressionOf(name)
+				if err != nil {
+					return fmt.Errorf("--add-compression: %w", err)
+				}
+				o.AddCompression = append(o.AddCompression, c)
 			}
 			t, err := s.open(ctx, r)
 			if err != nil {

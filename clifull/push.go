@@ -34,13 +34,11 @@ func (p *pushFlags) declare(f *command.Flags) {
 
 func (p *pushFlags) options() (transfer.PushOptions, error) {
 	o := transfer.PushOptions{Format: p.format, Sign: p.sign}
-	switch p.compression {
-	case "gzip":
-		o.Compression = image.Gzip
-	case "zstd":
-		o.Compression = image.Zstd
-	case "zstd:chunked":
-		o.Compression = image.ZstdChunked
+	if p.compression != "" {
+		var err error
+		if o.Compression, err = compressionOf(p.compression); err != nil {
+			return o, err
+		}
 	}
 	if p.level != nil {
 		if o.Level = *p.level; o.Level < 1 || o.Level > 22 || o.Level > 9 && o.Compression != image.Zstd && o.Compression != image.ZstdChunked {
@@ -59,6 +57,15 @@ func (p *pushFlags) options() (transfer.PushOptions, error) {
 		return o, errors.New("--force-compression needs --compression-format")
 	}
 	return o, nil
+}
+
+// compressionOf is a compression by its name.
+func compressionOf(name string) (image.Compression, error) {
+	switch c := image.Compression(name); c {
+	case image.Gzip, image.Zstd, image.ZstdChunked:
+		return c, nil
+	}
+	return "", fmt.Errorf("compression %q is not one of gzip, zstd, zstd:chunked", name)
 }
 
 func (s *session) push() *command.Command {
