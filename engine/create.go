@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hull/image"
+	"hull/network"
 	"hull/snapshot"
 )
 
@@ -37,6 +38,9 @@ func (e *Engine) create(ctx context.Context, o CreateOptions, starting bool) (*r
 func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, base func(*record) error) (*record, *lock, error) {
 	if err := o.validate(); err != nil {
 		return nil, nil, err
+	}
+	if strings.HasPrefix(o.NetworkMode, network.OutsidePasta) && !e.o.Rootless {
+		return nil, nil, network.ErrRootPasta
 	}
 	if err := e.Recover(ctx); err != nil {
 		e.warn("%v", err)

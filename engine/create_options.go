@@ -6,6 +6,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"hull/network"
 )
 
 func storageSize(opts []string) (int64, error) {
@@ -102,7 +104,14 @@ func (o *CreateOptions) validate() error {
 	if o.LogDriver == "passthrough" && o.Terminal {
 		return errors.New("log driver passthrough and a terminal exclude each other; there is passthrough-tty")
 	}
-	if o.NetworkMode == "host" || o.NetworkMode == "none" || strings.HasPrefix(o.NetworkMode, "container:") {
+	word, _, _ := strings.Cut(o.NetworkMode, ":")
+	switch word {
+	case network.OutsidePasta, network.OutsideSlirp:
+		if _, err := network.ParseOutside(o.NetworkMode); err != nil {
+			return err
+		}
+		fallthrough
+	case "host", "none", "container":
 		if o.IP != "" || o.IP6 != "" || o.MAC != "" || len(o.NetworkAliases) > 0 {
 			return fmt.Errorf("addresses and aliases need a network; --network %s has none", o.NetworkMode)
 		}

@@ -23,17 +23,22 @@ type Defaults struct {
 	Umask        string
 	Timezone     string
 	Network      string
-	IpcNS        string
-	PidNS        string
-	UtsNS        string
-	UserNS       string
-	CgroupNS     string
-	Cgroups      string
-	InitPath     string
-	SeccompPath  string
-	Volumes      []Mount
-	ReadOnly     bool
-	NoHosts      bool
+	// RootlessNetwork is hull, pasta or slirp4netns: what carries the traffic
+	// of a user's containers. The options are those programs'.
+	RootlessNetwork            string
+	PastaOptions, SlirpOptions []string
+
+	IpcNS       string
+	PidNS       string
+	UtsNS       string
+	UserNS      string
+	CgroupNS    string
+	Cgroups     string
+	InitPath    string
+	SeccompPath string
+	Volumes     []Mount
+	ReadOnly    bool
+	NoHosts     bool
 
 	HostsFile      string
 	DNSOptions     []string

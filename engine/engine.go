@@ -239,7 +239,10 @@ func (e *Engine) imageRoot() string {
 // Networks returns the networks' manager.
 func (e *Engine) Networks() (*network.Manager, error) {
 	return e.networks.get(func() (*network.Manager, error) {
-		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{NetNS: e.o.NetNS, Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net")})
+		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{
+			NetNS: e.o.NetNS, Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net"),
+			Outside: network.Outside{Program: e.o.Defaults.RootlessNetwork}, PastaOptions: e.o.Defaults.PastaOptions, SlirpOptions: e.o.Defaults.SlirpOptions,
+		})
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"hull/network"
 )
@@ -69,7 +70,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name string, a NetworkAttac
 		return err
 	}
 	a.Name = n.Name
-	if !r.bridged() {
+	if !e.bridged(r) {
 		return fmt.Errorf("connect container %s: its network mode is %s: only containers of a bridge join networks", r.Name, r.Options.NetworkMode)
 	}
 	have := r.networks()
@@ -126,7 +127,7 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, net string) error 
 	}
 	have := r.networks()
 	i := slices.IndexFunc(have, func(a NetworkAttach) bool { return a.Name == n.Name })
-	if !r.bridged() || i < 0 {
+	if !e.bridged(r) || i < 0 {
 		return fmt.Errorf("disconnect container %s: it is not in network %s: %w", r.Name, n.Name, ErrNotFound)
 	}
 	if s.running() {
@@ -153,12 +154,29 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, net string) error 
 
 // bridged says whether the container's own namespace may have interfaces of
 // networks; one that left its last is in mode none.
-func (r *record) bridged() bool {
-	switch r.Options.NetworkMode {
-	case "", "bridge", "private", "none":
+func (e *Engine) bridged(r *record) bool {
+	switch r.networkMode(e) {
+	case "", "bridge", "default", "none":
 		return true
+	case "private":
+		return !e.ownStacks()
 	}
 	return false
+}
+
+// ownStacks says whether "private" means a stack of the container's own, as
+// for a user, and not the default network.
+func (e *Engine) ownStacks() bool { return e.o.Rootless && e.o.NetNS != "" }
+
+// ownStack is the outside of a container that shares none, else nil.
+func (e *Engine) ownStack(r *record) (*network.Outside, error) {
+	mode := r.networkMode(e)
+	switch word, _, _ := strings.Cut(mode, ":"); {
+	case word == network.OutsidePasta, word == network.OutsideSlirp, word == "private" && e.ownStacks():
+		out, err := network.ParseOutside(mode)
+		return &out, err
+	}
+	return nil, nil
 }
 
 // networks are those the container joins, the default one by its name, with

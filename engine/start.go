@@ -234,7 +234,7 @@ func (t *starting) network(ctx context.Context) error {
 	switch word, _, _ := strings.Cut(mode, ":"); word {
 	case "none", "host", "container", "ns":
 		return nil
-	case "", "bridge", "private", "default":
+	case "", "bridge", "private", "default", network.OutsidePasta, network.OutsideSlirp:
 	default:
 		return fmt.Errorf("network mode %q is not known here", mode)
 	}
@@ -251,17 +251,19 @@ func (t *starting) network(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	attach, err := t.r.attachments()
-	if err != nil {
+	o := network.SetupOptions{ContainerID: t.r.ID, ContainerName: t.r.Name, Netns: t.netns}
+	if o.Own, err = t.e.ownStack(t.r); err != nil {
 		return err
 	}
-	ports, err := t.r.ports()
-	if err != nil {
+	if o.Own == nil {
+		if o.Networks, err = t.r.attachments(); err != nil {
+			return err
+		}
+	}
+	if o.Ports, err = t.r.ports(); err != nil {
 		return err
 	}
-	if t.net, err = m.Setup(ctx, network.SetupOptions{
-		ContainerID: t.r.ID, ContainerName: t.r.Name, Netns: t.netns, Networks: attach, Ports: ports,
-	}); err != nil {
+	if t.net, err = m.Setup(ctx, o); err != nil {
 		return err
 	}
 	if err := t.serveNames(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"hull/engine"
+	"hull/network"
 )
 
 // configKeys are the keys of containers.conf that mean something here.
@@ -49,11 +50,15 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"containers.utsns":                      text(func(c *Config) *string { return &c.Defaults.UtsNS }),
 	"containers.volumes":                    parsed(engine.ParseVolume, func(c *Config) *[]engine.Mount { return &c.Defaults.Volumes }),
 
-	"engine.cdi_spec_dirs": list(func(c *Config) *[]string { return &c.CDIDirs }),
-	"engine.events_logger": text(func(c *Config) *string { return &c.EventsLogger }),
-	"engine.hooks_dir":     list(func(c *Config) *[]string { return &c.HooksDirs }),
-	"engine.runtimes":      setRuntimes,
-	"engine.stop_timeout":  setStopTimeout,
+	"engine.cdi_spec_dirs":       list(func(c *Config) *[]string { return &c.CDIDirs }),
+	"engine.events_logger":       text(func(c *Config) *string { return &c.EventsLogger }),
+	"engine.hooks_dir":           list(func(c *Config) *[]string { return &c.HooksDirs }),
+	"engine.network_cmd_options": list(func(c *Config) *[]string { return &c.Defaults.SlirpOptions }),
+	"engine.runtimes":            setRuntimes,
+	"engine.stop_timeout":        setStopTimeout,
+
+	"network.default_rootless_network_cmd": setRootlessNetwork,
+	"network.pasta_options":                list(func(c *Config) *[]string { return &c.Defaults.PastaOptions }),
 }
 
 var (
@@ -233,5 +238,17 @@ func setRuntimes(c *Config, v any) error {
 		}
 		c.Runtimes[name] = items
 	}
+	return nil
+}
+
+func setRootlessNetwork(c *Config, v any) error {
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		return errString
+	case s != "" && s != network.OutsideHull && s != network.OutsidePasta && s != network.OutsideSlirp:
+		return errors.New("want pasta, slirp4netns or hull")
+	}
+	c.Defaults.RootlessNetwork = s
 	return nil
 }

@@ -38,6 +38,13 @@ type Options struct {
 	// Helper is the path of hull-net. It carries connections to published
 	// ports on loopback addresses; without it these are only reserved.
 	Helper string
+	// Outside is the program that carries what a user's containers send out
+	// of his namespace, and the default of those with a stack of their own;
+	// the zero value is hull-net itself. Only with Rootless.
+	Outside Outside
+	// PastaOptions and SlirpOptions are said to these programs before what a
+	// container says.
+	PastaOptions, SlirpOptions []string
 }
 
 // A Manager keeps networks and joins containers to them. It holds no state
@@ -116,6 +123,8 @@ type record struct {
 	Networks  []Joined        `json:"networks"`
 	Ports     []PortMapping   `json:"ports,omitempty"`
 	Proxy     state.ProcessID `json:"proxy,omitzero"`
+	// Outside is the container's own: see setupOwn.
+	Outside state.ProcessID `json:"outside,omitzero"`
 }
 
 func (m *Manager) recordPath(container string) (string, error) {

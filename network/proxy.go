@@ -36,7 +36,7 @@ func (s *setup) startProxy(held []*os.File) error {
 	if err != nil {
 		return err
 	}
-	args := []string{ProxyCommand, path}
+	args := []string{path}
 	start := s.h.enter
 	if s.m.o.Rootless {
 		// The way in is the helper's: it stays a child of the host's namespace.
@@ -46,40 +46,59 @@ func (s *setup) startProxy(held []*os.File) error {
 		}
 		start = func(f func() error) error { return f() }
 	}
-	c := exec.Command(s.m.o.Helper, args...)
-	c.ExtraFiles = held
+	return start(func() error {
+		s.rec.Proxy, err = s.m.launchProxy(held, args...)
+		return err
+	})
+}
+
+// launchProxy starts a proxy, to which the first files are published ports.
+func (m *Manager) launchProxy(files []*os.File, args ...string) (id state.ProcessID, err error) {
+	c := exec.Command(m.o.Helper, append([]string{ProxyCommand}, args...)...)
+	c.ExtraFiles = files
 	c.Env = []string{"GOMAXPROCS=2", "GOGC=50"}
 	c.Dir = "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := start(c.Start); err != nil {
-		return fmt.Errorf("start the proxy of published ports: %w", err)
+	if err := c.Start(); err != nil {
+		return id, fmt.Errorf("start the proxy of published ports: %w", err)
 	}
-	s.rec.Proxy, err = state.IdentifyProcess(c.Process.Pid)
+	id, err = state.IdentifyProcess(c.Process.Pid)
 	go c.Wait()
-	return err // of a process that has ended already
+	return id, err // of a process that has ended already
 }
 
 // endProxy ends the process that startProxy started and waits until its
 // sockets are closed: the ports can be bound again when Teardown returns.
-func (r record) endProxy() {
-	if r.Proxy.Pid <= 0 {
-		return
+func (r record) endProxy() { end(r.Proxy, unix.SIGKILL) }
+
+// endOutside ends the program that setupOwn started, which ends its child.
+func (r record) endOutside() {
+	if !end(r.Outside, unix.SIGTERM) {
+		end(r.Outside, unix.SIGKILL)
 	}
-	fd, err := unix.PidfdOpen(r.Proxy.Pid, 0)
+}
+
+// end sends a process a signal and waits for its end; false when that does not
+// come for two seconds.
+func end(p state.ProcessID, signal unix.Signal) bool {
+	if p.Pid <= 0 {
+		return true
+	}
+	fd, err := unix.PidfdOpen(p.Pid, 0)
 	if err != nil {
-		return
+		return true
 	}
 	defer unix.Close(fd)
-	if !r.Proxy.Alive() { // the number was another's when the descriptor was opened
-		return
+	if !p.Alive() { // the number was another's when the descriptor was opened
+		return true
 	}
-	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {
-		return
+	if unix.PidfdSendSignal(fd, signal, nil, 0) != nil {
+		return true
 	}
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 2000)
 		if err != unix.EINTR || n > 0 {
-			return
+			return n > 0
 		}
 	}
 }
@@ -152,7 +171,7 @@ func Proxy(path string, o ProxyOptions) error {
 		}
 		f.Close()
 	}
-	return untilGone(path)
+	return UntilGone(path)
 }
 
 func loadRecord(path string) (record, error) {
@@ -164,9 +183,9 @@ func loadRecord(path string) (record, error) {
 	return r, json.Unmarshal(b, &r)
 }
 
-// untilGone returns when the file is removed. It is replaced by renaming, so
+// UntilGone returns when the file is removed. It is replaced by renaming, so
 // its directory is watched.
-func untilGone(path string) error {
+func UntilGone(path string) error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("inotify_init1", err)

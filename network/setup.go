@@ -20,6 +20,9 @@ type SetupOptions struct {
 	Netns    *os.File
 	Networks []Attach // none: the default network
 	Ports    []PortMapping
+	// Own gives the container an outside of its own, and no network; its zero
+	// value is the default program. See ParseOutside.
+	Own *Outside
 }
 
 // A Status is what a container got.
@@ -45,6 +48,9 @@ func (s Status) Close() {
 func (m *Manager) Setup(ctx context.Context, o SetupOptions) (_ Status, err error) {
 	if err := ctx.Err(); err != nil {
 		return Status{}, err
+	}
+	if o.Own != nil {
+		return m.setupOwn(ctx, o)
 	}
 	if len(o.Networks) == 0 {
 		o.Networks = []Attach{{Name: DefaultName}}

@@ -27,7 +27,7 @@ func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
 	if err != nil {
 		return fmt.Errorf("tear down the networks of container %s: %w", short(o.ContainerID), err)
 	}
-	if len(r.Ports) > 0 {
+	if len(r.Ports) > 0 && r.Outside.Pid == 0 {
 		h, err := m.host()
 		if err != nil {
 			return err
@@ -43,6 +43,7 @@ func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
 // forget removes a container's files; its record last, since it is the list.
 func (m *Manager) forget(r record) error {
 	r.endProxy()
+	r.endOutside()
 	for _, j := range r.Networks {
 		if err := m.giveBack(r.Container, j); err != nil {
 			return err

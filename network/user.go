@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,45 +83,65 @@ func (s *setup) ensureOutside(ctx context.Context) error {
 
 func (m *Manager) servesUser() bool { return m.o.Rootless && m.o.NetNS != "" && m.o.Helper != "" }
 
+// startOutside starts the program that the user's containers share.
 func (m *Manager) startOutside(ctx context.Context, dir string, lock *os.File) error {
 	log, err := os.OpenFile(filepath.Join(dir, "outside.log"), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	r, w, err := os.Pipe()
+	netns, err := m.netns()
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	c := exec.Command(m.o.Helper, OutsideCommand, m.o.NetNS)
-	c.ExtraFiles = []*os.File{lock, w}
-	c.Stderr = log
-	c.Env = []string{}
-	c.Dir = "/"
-	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = c.Start()
-	w.Close()
+	out := m.outside()
+	if out.Program == OutsideHull {
+		_, err = m.runOutside(ctx, lock, netns, log, OutsideCommand, m.o.NetNS)
+		return err
+	}
+	path, err := out.find()
 	if err != nil {
 		return err
 	}
-	go c.Wait()
+	jobs, err := m.jobDir()
+	if err != nil {
+		return err
+	}
+	var j Job
+	if out.Program == OutsidePasta {
+		// The addresses are those that Hull's own stack has, whatever the host's.
+		j, err = pastaJob(path, jobs, m.o.PastaOptions, []string{
+			"--ns-ifname", userDevice, "--dns-forward", UserDNS.String(), "--mtu", strconv.Itoa(UserMTU),
+			"--address", UserAddress.Addr().String(), "--netmask", strconv.Itoa(UserAddress.Bits()), "--gateway", UserGateway.String(),
+		}, nil)
+	} else {
+		var s slirp
+		if s, err = slirpOptions(m.o.SlirpOptions); err == nil {
+			j = s.job(path, jobs, userDevice)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = m.runJob(ctx, lock, netns, log, j)
+	return err
+}
+
+// awaitReady waits for the byte that hull-net writes.
+func awaitReady(ctx context.Context, r *os.File) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(outsideTime)
 	}
 	r.SetReadDeadline(deadline)
-	if n, err := r.Read(make([]byte, 1)); n == 1 {
+	n, err := r.Read(make([]byte, 1))
+	switch {
+	case n == 1:
 		return nil
-	} else if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.Process.Kill()
-		return errors.New("hull-net is not ready in time")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("hull-net is not ready in time: %w", err)
 	}
-	text, _ := io.ReadAll(io.NewSectionReader(log, 0, 4<<10))
-	if len(text) == 0 {
-		return errors.New("hull-net ended before it was ready")
-	}
-	return errors.New(strings.TrimSpace(string(text)))
+	return errors.New("hull-net ended before it was ready")
 }
 
 // A UserDevice is the far end of a user's device.
@@ -136,26 +153,32 @@ type UserDevice struct {
 // OpenUserDevice makes the device in a namespace and gives it its addresses
 // and routes. That is a TAP device; where the user may not open /dev/net/tun, a
 // veth pair whose other end is read by a packet socket.
-func OpenUserDevice(netns *os.File) (d UserDevice, err error) {
+//
+// With own the namespace is a container's, which has a stack to itself.
+func OpenUserDevice(netns *os.File, own bool) (d UserDevice, err error) {
+	device := userDevice
+	if own {
+		device = ownDevice
+	}
 	err = inNamespace(netns, func() error {
 		r, err := openRoutes()
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		if l, err := r.link(userDevice); err == nil { // of one that was killed
+		if l, err := r.link(device); err == nil { // of one that was killed
 			r.linkDelete(l.index, l.name)
 			if err := r.flush(); err != nil {
 				return err
 			}
 		}
-		if d.File, err = openTAP(); err != nil {
+		if d.File, err = openTAP(device); err != nil {
 			d.Packet = true
-			if d.File, err = r.openPair(int(netns.Fd())); err != nil {
+			if d.File, err = r.openPair(device, int(netns.Fd())); err != nil {
 				return err
 			}
 		}
-		if err := r.configureUser(); err != nil {
+		if err := r.configureUser(device); err != nil {
 			d.File.Close()
 			return err
 		}
@@ -164,12 +187,12 @@ func OpenUserDevice(netns *os.File) (d UserDevice, err error) {
 	return d, err
 }
 
-func openTAP() (*os.File, error) {
+func openTAP(device string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/net/tun", Err: err}
 	}
-	ifr, err := unix.NewIfreq(userDevice)
+	ifr, err := unix.NewIfreq(device)
 	if err == nil {
 		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
@@ -184,8 +207,8 @@ func openTAP() (*os.File, error) {
 // openPair makes a veth pair and a packet socket on its far end. That end has
 // no address, and the frames are not for its own hardware address, so that the
 // kernel leaves them to the socket.
-func (r *routes) openPair(netns int) (*os.File, error) {
-	r.addVeth(vethPair{host: userDevice, peer: userPeer, netns: netns, mtu: UserMTU})
+func (r *routes) openPair(device string, netns int) (*os.File, error) {
+	r.addVeth(vethPair{host: device, peer: userPeer, netns: netns, mtu: UserMTU})
 	if err := r.flush(); err != nil {
 		return nil, err
 	}
@@ -216,25 +239,25 @@ func (r *routes) openPair(netns int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "packet socket"), nil
 }
 
-func (r *routes) configureUser() error {
-	l, err := r.link(userDevice)
+func (r *routes) configureUser(device string) error {
+	l, err := r.link(device)
 	if err != nil {
 		return err
 	}
 	for _, v := range []string{"accept_ra", "accept_dad"} {
-		if err := sysctl("ipv6/conf/"+userDevice+"/"+v, "0"); err != nil {
+		if err := sysctl("ipv6/conf/"+device+"/"+v, "0"); err != nil {
 			return err
 		}
 	}
-	r.linkMTU(l.index, userDevice, UserMTU)
-	r.linkUp(l.index, userDevice)
-	r.addAddress(l.index, UserAddress, userDevice)
+	r.linkMTU(l.index, device, UserMTU)
+	r.linkUp(l.index, device)
+	r.addAddress(l.index, UserAddress, device)
 	r.addRoute(l.index, netip.PrefixFrom(netip.IPv4Unspecified(), 0), UserGateway, defaultMetric, unix.RTN_UNICAST)
 	if err := r.flush(); err != nil {
 		return err
 	}
 	// A host without IPv6 has none for a user either.
-	r.addAddress(l.index, UserAddress6, userDevice)
+	r.addAddress(l.index, UserAddress6, device)
 	r.addRoute(l.index, netip.PrefixFrom(netip.IPv6Unspecified(), 0), UserGateway6, defaultMetric, unix.RTN_UNICAST)
 	_ = r.flush()
 	return nil

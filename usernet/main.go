@@ -33,25 +33,30 @@ const (
 func Main(args []string) (known bool, err error) {
 	switch {
 	case len(args) == 2 && args[0] == network.OutsideCommand:
-		return true, prepare(args[1])
-	case len(args) == 4 && args[0] == servedCommand:
+		return true, prepare(args[1], "")
+	case len(args) == 3 && args[0] == network.OutsideCommand:
+		return true, prepare(args[1], args[2])
+	case len(args) == 2 && args[0] == network.JobCommand:
+		return true, runJob(args[1])
+	case len(args) == 5 && args[0] == servedCommand:
 		device, err := strconv.Atoi(args[2])
 		watch, err2 := strconv.Atoi(args[3])
 		if err := errors.Join(err, err2); err != nil {
 			return true, err
 		}
-		return true, serve(args[1] == "packet", device, watch)
+		return true, serve(args[1] == "packet", device, watch, args[4])
 	}
 	return false, nil
 }
 
-// prepare does what needs capabilities, and executes this program without.
-func prepare(netns string) error {
+// prepare does what needs capabilities, and executes this program without. A
+// record's path makes it one container's own; else it is a user's.
+func prepare(netns, record string) error {
 	ns, err := os.Open(netns)
 	if err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
 	}
-	device, err := network.OpenUserDevice(ns)
+	device, err := network.OpenUserDevice(ns, record != "")
 	if err != nil {
 		return fmt.Errorf("make the user's network device: %w", err)
 	}
@@ -63,6 +68,7 @@ func prepare(netns string) error {
 	if device.Packet {
 		kind = "packet"
 	}
+	unix.CloseOnExec(fdNetns) // where it was passed on: an own namespace ends with its container
 	// What is executed next keeps the credentials of this thread.
 	runtime.LockOSThread()
 	if err := giveUp(); err != nil {
@@ -74,7 +80,7 @@ func prepare(netns string) error {
 			return os.NewSyscallError("fcntl", err)
 		}
 	}
-	err = unix.Exec("/proc/self/exe", []string{os.Args[0], servedCommand, kind, strconv.Itoa(keep[2]), strconv.Itoa(keep[3])}, []string{"GOMAXPROCS=2"})
+	err = unix.Exec("/proc/self/exe", []string{os.Args[0], servedCommand, kind, strconv.Itoa(keep[2]), strconv.Itoa(keep[3]), record}, []string{"GOMAXPROCS=2"})
 	return os.NewSyscallError("execve /proc/self/exe", err)
 }
 
@@ -111,8 +117,8 @@ func giveUp() error {
 	return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
-// serve runs the stack until no container is left.
-func serve(packet bool, device, watchFD int) error {
+// serve runs the stack until nobody needs it.
+func serve(packet bool, device, watchFD int, record string) error {
 	for _, fd := range []int{fdLock, fdReady, device, watchFD} {
 		unix.CloseOnExec(fd)
 	}
@@ -130,35 +136,14 @@ func serve(packet bool, device, watchFD int) error {
 		return err // whoever started this has left
 	}
 	ready.Close()
-	watch := network.NewUserWatch(watchFD)
-	tick := time.NewTicker(idleEvery)
-	for idle := 0; ; {
-		select {
-		case err := <-gone:
-			return err
-		case <-tick.C:
-		}
-		if watch.Used() {
-			idle = 0
-			continue
-		}
-		if idle++; idle < idleRounds {
-			continue
-		}
-		// A container that comes now sees the lock free and starts a process
-		// of its own, or has its veth already and is seen here.
-		if err := unix.Flock(fdLock, unix.LOCK_UN); err != nil {
-			return os.NewSyscallError("flock", err)
-		}
-		if !watch.Used() {
-			return nil
-		}
-		if err := unix.Flock(fdLock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil
-			}
-			return os.NewSyscallError("flock", err)
-		}
-		idle = 0
+	unneeded, err := watchNeed(record, network.NewUserWatch(watchFD))
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-gone:
+		return err
+	case err := <-unneeded:
+		return err
 	}
 }
