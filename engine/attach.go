@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"hull/monitor"
 	"hull/state"
@@ -39,6 +36,7 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunRe
 		return RunResult{}, err
 	}
 	defer so.spare.Close()
+	defer so.signals.stop()
 	r, l, err := e.create(ctx, o, true)
 	if err != nil {
 		return RunResult{}, err
@@ -60,7 +58,7 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunRe
 	if ro.Detach {
 		return RunResult{ID: r.ID}, nil
 	}
-	return e.stay(ctx, r, s, session, ro.Streams)
+	return e.stay(ctx, r, s, session, ro.Streams, so.signals)
 }
 
 // failed settles a container whose first start failed: one of --rm goes,
@@ -89,6 +87,9 @@ func (e *Engine) watching(c *CreateOptions, detached bool, st Streams) startOpti
 		return o
 	}
 	o.console = consoleSize(st.Console)
+	if st.SigProxy {
+		o.signals = newSignalProxy()
+	}
 	o.attach, o.flags = true, monitor.FlagOutput|monitor.FlagLossless
 	if c.watchedByOne() {
 		o.flags |= monitor.FlagCleaner
@@ -103,9 +104,9 @@ func (o *CreateOptions) watchedByOne() bool {
 }
 
 // stay attaches to a container that was just started, until it ends.
-func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *monitor.Session, st Streams) (RunResult, error) {
+func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *monitor.Session, st Streams, signals *signalProxy) (RunResult, error) {
 	defer session.Conn.Close()
-	result, err := e.follow(ctx, r, session.Conn, s.process(), st)
+	result, err := e.follow(ctx, r, session.Conn, s.process(), st, signals)
 	if err != nil || result.Detached {
 		return result, err
 	}
@@ -133,7 +134,7 @@ func (e *Engine) Attach(ctx context.Context, name string, st Streams) (RunResult
 		return RunResult{}, fmt.Errorf("attach to container %s: %w", r.Name, err)
 	}
 	defer conn.Close()
-	return e.follow(ctx, r, conn, s.process(), st)
+	return e.follow(ctx, r, conn, s.process(), st, st.catchSignals())
 }
 
 // StartAttached starts a container with the streams connected, and returns
@@ -159,31 +160,31 @@ func (e *Engine) StartAttached(ctx context.Context, name string, st Streams) (in
 			return 0, err
 		}
 		l.Release()
-		result, err := e.follow(ctx, r, conn, s.process(), st)
+		result, err := e.follow(ctx, r, conn, s.process(), st, st.catchSignals())
 		return result.Code, err
 	}
 	so := e.watching(&r.Options, false, st)
 	so.lock = l
+	defer so.signals.stop()
 	session, err := e.start(ctx, r, s, so)
 	if err != nil {
 		return 0, err
 	}
 	l.Release()
-	result, err := e.stay(ctx, r, s, session, st)
+	result, err := e.stay(ctx, r, s, session, st, so.signals)
 	return result.Code, err
 }
 
 // follow copies between the user's streams and a container's until its end.
-func (e *Engine) follow(ctx context.Context, r *record, conn *monitor.Conn, p state.ProcessID, st Streams) (RunResult, error) {
+func (e *Engine) follow(ctx context.Context, r *record, conn *monitor.Conn, p state.ProcessID, st Streams, signals *signalProxy) (RunResult, error) {
 	result := RunResult{ID: r.ID}
 	stop, err := attachTerminal(st.Console, func(rows, cols uint16) { conn.Resize(rows, cols) })
 	if err != nil {
 		return result, err
 	}
 	defer stop()
-	if st.SigProxy {
-		defer proxySignals(p)()
-	}
+	signals.passTo(p)
+	defer signals.stop()
 	detached := make(chan struct{})
 	if st.Stdin != nil {
 		keys, err := parseDetachKeys(st.DetachKeys)
@@ -299,40 +300,4 @@ func parseDetachKeys(s string) ([]byte, error) {
 		}
 	}
 	return keys, nil
-}
-
-// proxied are the signals that are passed on. Not those that say something
-// about this process's own terminal, children and pipes.
-var proxied = []os.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2,
-	syscall.SIGALRM, syscall.SIGTERM, syscall.SIGCONT, syscall.SIGIO, syscall.SIGPWR, syscall.SIGXCPU, syscall.SIGVTALRM,
-}
-
-// proxySignals passes this process's signals on to another until stop.
-func proxySignals(p state.ProcessID) (stop func()) {
-	ch := make(chan os.Signal, 32)
-	signal.Notify(ch, proxied...)
-	go func() {
-		for sig := range ch {
-			_ = sendSignal(p, sig.(syscall.Signal))
-		}
-	}()
-	return func() {
-		signal.Stop(ch)
-		close(ch)
-	}
-}
-
-// sendSignal signals the one process that p names, and no later one of its
-// number.
-func sendSignal(p state.ProcessID, sig syscall.Signal) error {
-	fd, err := unix.PidfdOpen(p.Pid, 0)
-	if err == nil {
-		defer unix.Close(fd)
-		if !p.Alive() {
-			return unix.ESRCH
-		}
-		err = unix.PidfdSendSignal(fd, sig, nil, 0)
-	}
-	return err
 }

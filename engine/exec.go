@@ -213,8 +213,10 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 	}
 	if st.SigProxy || ctx.Done() != nil {
 		id, err := state.IdentifyProcess(p.Pid)
-		if err == nil && st.SigProxy {
-			defer proxySignals(id)()
+		if err == nil {
+			signals := st.catchSignals()
+			signals.passTo(id)
+			defer signals.stop()
 		}
 		if err == nil && ctx.Done() != nil {
 			defer context.AfterFunc(ctx, func() { _ = sendSignal(id, unix.SIGKILL) })()

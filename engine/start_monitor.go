@@ -47,6 +47,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 			return nil, err
 		}
 	}
+	t.o.signals.catch()
 	session, err := spare.Start(so)
 	if err != nil {
 		return nil, t.e.foreignReason(t.r, startError(t.plan, err))

@@ -88,7 +88,7 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 	}
 	l.Release()
 	defer session.Conn.Close()
-	result, err := e.follow(ctx, r, session.Conn, s.process(), o.Streams)
+	result, err := e.follow(ctx, r, session.Conn, s.process(), o.Streams, so.signals)
 	if err == nil {
 		err = e.stepEnd(ctx, r, result.Code, keep)
 	} else {

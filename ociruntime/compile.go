@@ -27,9 +27,10 @@ func Compile(spec *oci.Spec, o CompileOptions) (p *plan.Plan, warnings []string,
 		c.mountRoot,     // attached at once: only an attached mount takes others on it
 		c.mounts,        // in the configuration's order, each may lie in the one before
 		c.devices,       // into the /dev that was just mounted
+		c.openSysctls,   // before they are write-protected
 		c.maskPaths,     // over what was mounted
 		c.hooks,         // the parent's hooks see the mounts, from outside, and make or move network interfaces
-		c.names,         // host name, sysctls, which may be an interface's: by the host's /proc, which is gone later
+		c.names,         // host name, sysctls, which may be an interface's
 		c.openLabels,    // files of the host's /proc that are written much later
 		c.pivot,         // the host's files are gone after this
 		c.terminal,      // of the container's own devpts
@@ -77,6 +78,8 @@ type compiler struct {
 	proc     plan.FD // the host's /proc, where it cannot be named any more
 	offsets  plan.FD // the file of the time namespace's offsets
 	procfs   plan.FD // what was mounted on /proc, 0 for nothing of the kernel's
+	settable bool    // and its sysctls can be written
+	sysctls  plan.FD // the container's /proc/sys, 0 for the host's
 	sysfs    plan.FD // the same on /sys
 	maskAt   plan.FD // where the masks are attached
 	trees    map[*oci.Mount]plan.FD

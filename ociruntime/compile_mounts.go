@@ -16,6 +16,9 @@ import (
 // the root of every link, and the kernel's magic links lead nowhere.
 const inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
+// beneath is how what the kernel itself keeps in /proc is resolved.
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS
+
 const openPath = unix.O_PATH | unix.O_CLOEXEC
 
 // mounts mounts what the configuration lists.
@@ -84,6 +87,9 @@ func (c *compiler) mount(m *oci.Mount) error {
 	c.move(mnt, target, o)
 	if kernels := c.kernels(dst); kernels != nil {
 		*kernels = mnt
+		if kernels == &c.procfs {
+			c.settable = m.Type == "proc" && o.set&unix.MOUNT_ATTR_RDONLY == 0 && len(o.data) == 0
+		}
 		return nil
 	}
 	c.b.Close(mnt)

@@ -31,10 +31,35 @@ func (c *compiler) names() error {
 	slices.Sort(keys)
 	for _, k := range keys {
 		c.b.Subject("set sysctl " + k)
-		c.b.WriteFile(plan.CWD, "/proc/sys/"+sysctlPath(k), c.linux.Sysctl[k])
+		c.sysctl(sysctlPath(k), c.linux.Sysctl[k])
 	}
 	c.b.Subject("")
+	if c.sysctls != 0 {
+		c.b.Close(c.sysctls)
+	}
 	return nil
+}
+
+// openSysctls opens the container's own /proc/sys, if it can be written to. The
+// host's has the same files, but also an entry of each network namespace that
+// ever asked for one, all in one bucket of the kernel's cache: it gets slower
+// with every container.
+func (c *compiler) openSysctls() error {
+	if len(c.linux.Sysctl) > 0 && c.procfs != 0 && c.settable {
+		c.b.Phase("names")
+		c.sysctls, _ = c.b.Openat2(c.procfs, "sys", openPath|unix.O_DIRECTORY, beneath)
+	}
+	return nil
+}
+
+func (c *compiler) sysctl(name, value string) {
+	if c.sysctls == 0 {
+		c.b.WriteFile(plan.CWD, "/proc/sys/"+name, value)
+		return
+	}
+	f, _ := c.b.Openat2(c.sysctls, name, unix.O_WRONLY|unix.O_CLOEXEC, beneath)
+	c.b.Write(f, value)
+	c.b.Close(f)
 }
 
 // sysctlPath turns a name into a path. Whichever of dot and slash comes first
@@ -82,7 +107,7 @@ func (c *compiler) openLabel(file, text string) {
 	if c.proc == 0 {
 		c.proc, _ = c.b.Openat(plan.CWD, "/proc", openPath|unix.O_DIRECTORY)
 	}
-	f, _ := c.b.Openat2(c.proc, file, unix.O_WRONLY|unix.O_CLOEXEC, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_MAGICLINKS)
+	f, _ := c.b.Openat2(c.proc, file, unix.O_WRONLY|unix.O_CLOEXEC, beneath)
 	c.labels = append(c.labels, label{f, text})
 }
 

@@ -47,7 +47,7 @@ var phaseReasons = []struct {
 	{"devices", StepMounts, "Into the /dev that was just mounted. In a user namespace the host's nodes are bound, since making them is denied."},
 	{"read-only paths", StepIsolation, "A copy of the mount, made read-only, covers the path. Before the masks, which it would uncover."},
 	{"masked paths", StepIsolation, "An empty file or directory of a file system of our own: not the container's /dev/null, which it could have replaced."},
-	{"names", StepMetadata, "Host name and sysctls of the new namespaces, by the host's /proc, which is gone soon."},
+	{"names", StepMetadata, "Host name and sysctls of the new namespaces, by the container's own /proc where it can be written to."},
 	{"wait for hooks", StepProgram, "The parent runs the hooks that see the mounts but not yet the new root."},
 	{"label", StepSecurity, "The files of the security modules are opened in the host's /proc and written later."},
 	{"pivot", StepMounts, "The old root goes away with everything of the host in it."},

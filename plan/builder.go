@@ -26,7 +26,7 @@ type Builder struct {
 func NewBuilder() *Builder {
 	return &Builder{
 		p: Plan{
-			steps: make([]Step, 0, 256), data: make([]byte, 8, 8192), // offset 0 is nil
+			steps: make([]Step, 0, 512), data: make([]byte, 8, 8192), // offset 0 is nil
 			phases: []string{""},
 		},
 		next: 1, strings: make(map[string]uint32, 64),

@@ -159,7 +159,7 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, 8192)
+	buf := make([]byte, 1024)
 	n := 0
 	for {
 		k, err := retry(func() (int, error) { return unix.Read(fd, buf[n:]) })
