@@ -37,6 +37,13 @@ func (b *building) finish(ctx context.Context, st *stage) (image.Image, error) {
 	if err != nil {
 		return image.Image{}, err
 	}
+	st.config.BuildCache = nil // the base's is about its own steps
+	if o.InlineCache {
+		if err := b.inline(st); err != nil {
+			return image.Image{}, err
+		}
+		changed = true
+	}
 	names := ""
 	if len(o.Names) > 0 {
 		names = " " + o.Names[0].String()

@@ -63,6 +63,8 @@ type Options struct {
 
 	// CacheFrom are asked for steps that are not here; CacheTo are given all.
 	CacheFrom, CacheTo []Cache
+	// InlineCache says in the image which step each of its layers is of.
+	InlineCache bool
 
 	SBOM SBOM
 	// Attest is stated beside the image, of these names: the caller puts both

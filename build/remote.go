@@ -81,7 +81,7 @@ func (st *stage) adopt(ctx context.Context, k string, step image.Step, blob io.R
 // export notes a step for the caches of others.
 func (st *stage) export(step image.Step) {
 	b := st.b
-	if len(b.o.CacheTo) == 0 {
+	if len(b.o.CacheTo) == 0 && !b.o.InlineCache {
 		return
 	}
 	b.mu.Lock()

@@ -138,7 +138,7 @@ func (b *buildFlags) declareCache(f *command.Flags) {
 	f.BoolVar(&o.NoCache, "no-cache", false, "Do every step anew")
 	f.StringSliceVar(&b.noCacheFilter, "no-cache-filter", nil, "Stage whose steps are done anew")
 	f.StringArrayVar(&b.cacheFrom, "cache-from", nil, "Where to look for steps that are not here: REPOSITORY, or type=registry|local,ref|src=WHERE[,mounts=true]")
-	f.StringArrayVar(&b.cacheTo, "cache-to", nil, "Where to keep steps for others: REPOSITORY, or type=registry|local,ref|dest=WHERE[,mounts=true]")
+	f.StringArrayVar(&b.cacheTo, "cache-to", nil, "Where to keep steps for others: REPOSITORY, type=registry|local,ref|dest=WHERE[,mounts=true], or type=inline: in the image itself")
 	f.StringVar(&b.cacheTTL, "cache-ttl", "", "Only use what was kept within that time (as 24h)")
 	command.Optional(f, &b.layers, "layers", "", "bool", "Make a layer for each instruction, and keep it for later builds (default true; environment BUILDAH_LAYERS)", parseBool)
 	f.Lookup("layers").NoOptDefVal = "true"

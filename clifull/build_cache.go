@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"hull/build"
 	"hull/image"
@@ -19,12 +21,21 @@ import (
 	"hull/state"
 )
 
+// isInline says whether a --cache-to asks for the cache to be in the image.
+func isInline(spec string) bool {
+	return spec == "inline" || slices.Contains(strings.Split(spec, ","), "type=inline")
+}
+
 // caches reads --cache-from or --cache-to: REPOSITORY, or
 // type=registry,ref=REPOSITORY or type=local,src=DIR (dest=DIR); with
-// mounts=true also the directories of cache mounts.
+// mounts=true also the directories of cache mounts. What an image says of its
+// own steps is found by type=registry,ref=IMAGE.
 func (s *session) caches(ctx context.Context, flag string, specs []string, r registryFlags) ([]build.Cache, error) {
 	var all []build.Cache
 	for _, spec := range specs {
+		if flag == "cache-to" && isInline(spec) {
+			continue
+		}
 		kind, where, mounts := "registry", spec, false
 		if strings.Contains(spec, "=") {
 			kind, where = "", ""
@@ -55,8 +66,10 @@ func (s *session) caches(ctx context.Context, flag string, specs []string, r reg
 				return nil, fmt.Errorf("--%s %s: %w", flag, spec, err)
 			}
 			all = append(all, c)
+		case "inline":
+			return nil, fmt.Errorf("--%s %s: name the image that has it: type=registry,ref=IMAGE", flag, spec)
 		default:
-			return nil, fmt.Errorf("--%s %s: type %q is not one of registry, local", flag, spec, kind)
+			return nil, fmt.Errorf("--%s %s: type %q is not one of registry, local, inline", flag, spec, kind)
 		}
 	}
 	return all, nil
@@ -150,6 +163,55 @@ type registryCache struct {
 	repo   *registry.Repository
 	name   string
 	mounts bool
+	inline func() (*inlineCache, error) // what the image of that name says
+}
+
+// An inlineCache are the steps that an image tells of.
+type inlineCache struct {
+	steps  map[string]image.Step
+	index  map[string]int
+	layers []oci.Descriptor
+}
+
+// readInline reads what the image of a reference says of its steps.
+func readInline(ctx context.Context, repo *registry.Repository, ref oci.Reference) (*inlineCache, error) {
+	name := ref.Tag
+	if ref.Digest != "" {
+		name = string(ref.Digest)
+	}
+	m, err := repo.Manifest(ctx, name)
+	if err != nil {
+		return &inlineCache{}, notThere(err)
+	}
+	if x, err := oci.DecodeIndex(m.Data); err == nil && len(x.Manifests) > 0 {
+		d, err := image.ChoosePlatform(x.Manifests, oci.HostPlatform())
+		if err != nil {
+			return &inlineCache{}, nil
+		}
+		if m, err = repo.Manifest(ctx, string(d.Digest)); err != nil {
+			return nil, err
+		}
+	}
+	d, err := oci.DecodeManifest(m.Data)
+	if err != nil {
+		return nil, err
+	}
+	r, err := repo.Blob(ctx, d.Config, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, oci.MaxManifestSize))
+	if err != nil {
+		return nil, err
+	}
+	config, err := oci.DecodeImage(data)
+	if err != nil {
+		return &inlineCache{}, nil // no image: a repository of steps only
+	}
+	c := &inlineCache{layers: d.Layers}
+	c.steps, c.index, err = build.InlineSteps(*config)
+	return c, err
 }
 
 func (s *session) registryCache(ctx context.Context, name string, mounts bool, r registryFlags) (build.Cache, error) {
@@ -165,14 +227,27 @@ func (s *session) registryCache(ctx context.Context, name string, mounts bool, r
 	if err != nil {
 		return nil, err
 	}
-	return &registryCache{repo, name, mounts}, nil
+	at := ref.Normalized().Tagged()
+	inline := sync.OnceValues(func() (*inlineCache, error) { return readInline(ctx, repo, at) })
+	return &registryCache{repo, name, mounts, inline}, nil
 }
 
 func (c *registryCache) Name() string { return c.name }
 func (c *registryCache) Mounts() bool { return c.mounts }
 
 func (c *registryCache) Get(ctx context.Context, key string) (image.Step, io.ReadCloser, error) {
-	var st image.Step
+	in, err := c.inline()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return image.Step{}, nil, err
+	}
+	st, found := in.steps[key]
+	if found && st.Layer == nil {
+		return st, nil, nil
+	}
+	if found && in.index[key] < len(in.layers) {
+		blob, err := c.repo.Blob(ctx, in.layers[in.index[key]], 0)
+		return st, blob, err
+	}
 	m, err := c.repo.Manifest(ctx, key)
 	if err != nil {
 		return st, nil, notThere(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -148,6 +149,8 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if o.CacheTo, err = s.caches(ctx, "cache-to", b.cacheTo, b.registry); err != nil {
 		return err
 	}
+	o.InlineCache = slices.ContainsFunc(b.cacheTo, isInline) || o.Args["BUILDKIT_INLINE_CACHE"] == "1"
+	delete(o.Args, "BUILDKIT_INLINE_CACHE") // BuildKit's older way to say it
 	out, err := b.outputs(&o, s.stdout)
 	if err != nil {
 		return err

@@ -115,6 +115,8 @@ type Image struct {
 	Config       ImageConfig `json:"config"`
 	RootFS       RootFS      `json:"rootfs"`
 	History      []History   `json:"history,omitempty"`
+	// BuildCache is what a build with an inline cache says of its steps; see package build.
+	BuildCache json.RawMessage `json:"io.hull.build.cache.v1,omitempty"`
 }
 
 // ImageConfig is what a container of the image starts with, the fields that
