@@ -81,6 +81,8 @@ type building struct {
 	caches  map[string]string // cache mounts that were used: id → directory; guarded by mu
 
 	materials []material // what was fetched; guarded by mu
+
+	debugging sync.Mutex // one shell at a time
 }
 
 // Build builds o and stores the image under its names.

@@ -93,6 +93,9 @@ type Options struct {
 	// Chroot runs without namespaces of network and cgroup (--isolation=chroot).
 	Chroot bool
 	Stdio  io.Reader // standard input of RUN (--stdin)
+	// Debug is called when a RUN has failed, with what runs a shell in the file
+	// system that it left; nil does nothing.
+	Debug func(failed *RunError, shell func(engine.Streams) error) error
 }
 
 // A Secret is one --secret: the content of a file, or of a variable.

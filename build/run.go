@@ -217,18 +217,44 @@ func (r *running) do(ctx context.Context) (*image.Layer, error) {
 		Streams: engine.Streams{Stdin: st.b.o.Stdio, Stdout: st.output(false, tail), Stderr: st.output(true, tail)},
 	}
 	var l image.Layer
+	var failed *RunError
 	err := st.b.Runner.RunStep(ctx, options, func(end engine.StepEnd) error {
 		if end.Code != 0 {
-			return &RunError{r.text, end.Code, tail.lines()}
+			failed = &RunError{r.text, end.Code, tail.lines()}
+			if st.b.o.Debug == nil {
+				return failed
+			}
 		}
 		var err error
 		l, err = st.commit(ctx, end)
 		return err
 	})
+	if err == nil && failed != nil {
+		if err = r.debug(ctx, failed, options, l); err == nil {
+			err = failed
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &l, nil
+}
+
+// debug has the caller run a shell in what a failed program left, as the
+// program was run. Nothing of it is kept.
+func (r *running) debug(ctx context.Context, failed *RunError, o engine.StepOptions, left image.Layer) error {
+	b := r.st.b
+	b.debugging.Lock()
+	defer b.debugging.Unlock()
+	if err := b.Images.MarkGarbage(); err != nil { // what the program left is in no image
+		return err
+	}
+	o.Base.Chain = left.Chain
+	o.Create.Command, o.Create.Interactive = r.st.shellWords()[:1], true
+	return b.o.Debug(failed, func(s engine.Streams) error {
+		o.Create.Terminal, o.Streams = s.Console != nil, s
+		return b.Runner.RunStep(ctx, o, func(engine.StepEnd) error { return nil })
+	})
 }
 
 // commit makes a layer of a step's file system.

@@ -31,6 +31,7 @@ type buildFlags struct {
 	inheritNotes, skipUnused        *bool
 	pullPolicy                      string
 	quiet, push, check              bool
+	debugOnError                    bool
 	sbom, policyFile                string
 	iidFile, metadataFile, logFile  string
 	rawIID, logSplit                bool
@@ -172,6 +173,7 @@ func (b *buildFlags) declareOutput(f *command.Flags) {
 	f.StringVar(&b.o.SBOM.PURLOutput, "sbom-purl-output", "", "File for the list of packages as package URLs")
 	f.StringVar(&b.o.SBOM.ImageOutput, "sbom-image-output", "", "Path in the image for the list of packages")
 	f.StringVar(&b.o.SBOM.ImagePURLOutput, "sbom-image-purl-output", "", "Path in the image for the list of package URLs")
+	f.BoolVar(&b.debugOnError, "debug-on-error", false, "When a RUN fails, open a shell in the file system that it left")
 	f.BoolVar(&b.push, "push", false, "Push the image under its names")
 	f.Bool("load", true, "Images are always stored: for compatibility")
 	f.Hide("load")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"hull/build"
 	"hull/command"
 	"hull/engine"
@@ -155,6 +157,11 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if err != nil {
 		return err
 	}
+	if b.debugOnError {
+		o.Debug = func(failed *build.RunError, shell func(engine.Streams) error) error {
+			return s.debugShell(show, failed, shell)
+		}
+	}
 	res, err := s.buildAll(ctx, bd, t, b, show, o)
 	if ctx.Err() != nil && err != nil {
 		return context.Canceled
@@ -177,6 +184,17 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 		return s.pushBuilt(ctx, t, b, o)
 	}
 	return nil
+}
+
+// debugShell gives the terminal to a shell where a RUN failed.
+func (s *session) debugShell(show *buildProgress, failed *build.RunError, shell func(engine.Streams) error) error {
+	defer show.pause(failed)()
+	fmt.Fprintf(s.stderr, "RUN failed with exit status %d. This is a shell in what it left; the build ends with it.\n", failed.Code)
+	st := engine.Streams{Stdin: s.stdin, Stdout: s.stdout, Stderr: s.stderr}
+	if term.IsTerminal(int(s.stdin.Fd())) {
+		st.Console = s.stdin
+	}
+	return shell(st)
 }
 
 // buildError gives a RUN that failed its program's exit status, and one whose

@@ -191,6 +191,14 @@ func (p *buildProgress) flush(stage int, prefix string) {
 	}
 }
 
+// pause shows what a program that failed wrote last, and then nothing until the
+// returned function is called.
+func (p *buildProgress) pause(failed *build.RunError) (resume func()) {
+	p.failed(failed)
+	p.mu.Lock()
+	return p.mu.Unlock
+}
+
 // failed shows what a live view kept back of the program that failed.
 func (p *buildProgress) failed(err error) {
 	p.mu.Lock()
