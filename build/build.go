@@ -30,6 +30,8 @@ type Runner interface {
 	RunStep(ctx context.Context, o engine.StepOptions, keep func(engine.StepEnd) error) error
 	// SweepSteps ends what killed builds left running.
 	SweepSteps(ctx context.Context) error
+	// Emulate lets programs of another architecture run until release is called.
+	Emulate(ctx context.Context, arch string) (release func(), err error)
 }
 
 var _ Runner = (*engine.Engine)(nil)
@@ -82,7 +84,8 @@ type building struct {
 
 	materials []material // what was fetched; guarded by mu
 
-	debugging sync.Mutex // one shell at a time
+	debugging sync.Mutex        // one shell at a time
+	emulated  map[string]func() // architectures that can run, and what ends that; guarded by mu
 }
 
 // Build builds o and stores the image under its names.
@@ -197,6 +200,9 @@ func tempIn(dir, what string) (string, error) {
 }
 
 func (b *building) close() {
+	for _, release := range b.emulated {
+		release()
+	}
 	for _, t := range b.trees {
 		t.close()
 	}
@@ -205,6 +211,24 @@ func (b *building) close() {
 			_ = removeAll(d) // the next build tries again
 		}
 	}
+}
+
+// emulate makes programs of an architecture run, for as long as the build lasts.
+func (b *building) emulate(ctx context.Context, arch string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.emulated[arch] != nil || arch == "" {
+		return nil
+	}
+	release, err := b.Runner.Emulate(ctx, arch)
+	if err != nil {
+		return err
+	}
+	if b.emulated == nil {
+		b.emulated = map[string]func(){}
+	}
+	b.emulated[arch] = release
+	return nil
 }
 
 // stages builds what is needed, and returns the target.

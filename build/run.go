@@ -198,6 +198,9 @@ func (r *running) key() (string, error) {
 // do runs the program and makes a layer of what it changed.
 func (r *running) do(ctx context.Context) (*image.Layer, error) {
 	st := r.st
+	if err := st.b.emulate(ctx, st.arch()); err != nil {
+		return nil, err
+	}
 	if err := r.mounts.prepare(ctx); err != nil {
 		return nil, err
 	}
