@@ -282,7 +282,7 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) []Problem {
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err == nil && r.Options.Rootfs == "" {
+		if err == nil && r.Options.Rootfs == "" && !r.bare() {
 			_, err = snaps.Mounts(id)
 		}
 		if err != nil {
