@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -160,7 +161,7 @@ func (s *Store) Remove(d oci.Digest) error {
 // Walk calls f for each blob, in no order, until f fails.
 func (s *Store) Walk(f func(d oci.Digest, size int64) error) error {
 	for _, alg := range []string{"sha256", "sha512"} {
-		entries, err := os.ReadDir(filepath.Join(s.root, alg))
+		entries, err := state.ReadDir(filepath.Join(s.root, alg))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -211,16 +212,32 @@ func (s *Store) Put(data []byte) (oci.Digest, error) {
 }
 
 // Tidy removes partials that nobody has touched since before, and returns the
-// bytes it freed. Those that somebody writes are left alone.
+// bytes it freed. Those that somebody writes are left alone; what killed
+// writers left otherwise goes at once.
 func (s *Store) Tidy(before time.Time) (freed int64, err error) {
+	for _, alg := range []string{"sha256", "sha512"} {
+		if err := state.CleanTemp(filepath.Join(s.root, alg)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, fmt.Errorf("tidy blobs: %w", err)
+		}
+	}
 	dir := filepath.Join(s.root, "partial")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, fmt.Errorf("tidy partial blobs: %w", err)
 	}
 	for _, e := range entries {
+		if of, is := strings.CutSuffix(e.Name(), ".lock"); is {
+			s.tidyLock(filepath.Join(dir, of))
+			continue
+		}
+		if deadAnonymous(e.Name()) { // nobody can resume it
+			if fi, err := e.Info(); err == nil && os.Remove(filepath.Join(dir, e.Name())) == nil {
+				freed += fi.Size()
+			}
+			continue
+		}
 		fi, err := e.Info()
-		if err != nil || strings.HasSuffix(e.Name(), ".lock") || fi.ModTime().After(before) {
+		if err != nil || fi.ModTime().After(before) {
 			continue
 		}
 		lock, ok, err := state.TryAcquire(filepath.Join(dir, e.Name()+".lock"))
@@ -233,6 +250,26 @@ func (s *Store) Tidy(before time.Time) (freed int64, err error) {
 		lock.Remove()
 	}
 	return freed, nil
+}
+
+// deadAnonymous reports a partial without a digest whose writer is dead.
+func deadAnonymous(name string) bool {
+	rest, is := strings.CutPrefix(name, anonymousPrefix)
+	text, _, _ := strings.Cut(rest, "-")
+	pid, err := strconv.Atoi(text)
+	return is && err == nil && unix.Kill(pid, 0) == unix.ESRCH
+}
+
+// tidyLock removes the lock of a partial that is not there.
+func (s *Store) tidyLock(partial string) {
+	lock, ok, err := state.TryAcquire(partial + ".lock")
+	if err != nil || !ok {
+		return
+	}
+	if _, err := os.Lstat(partial); errors.Is(err, fs.ErrNotExist) {
+		lock.Remove()
+	}
+	lock.Release()
 }
 
 func sumDigest(alg string, h hash.Hash) oci.Digest {

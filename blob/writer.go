@@ -35,6 +35,9 @@ type Writer struct {
 
 var anonymous atomic.Uint64
 
+// anonymousPrefix begins the name of a partial whose digest is not known.
+const anonymousPrefix = ".new-"
+
 // Writer begins to store a blob. With want known it first waits for any other
 // writer of the same blob, and the error is fs.ErrExist when the blob is there
 // (or has come in the meantime). Bytes of an earlier, cut-off attempt are kept:
@@ -42,7 +45,7 @@ var anonymous atomic.Uint64
 // what was announced, -1 for unknown.
 func (s *Store) Writer(ctx context.Context, want oci.Digest, size int64) (*Writer, error) {
 	w := &Writer{s: s, want: want, size: size, alg: "sha256"}
-	name := ".new-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(anonymous.Add(1), 10)
+	name := anonymousPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(anonymous.Add(1), 10)
 	if want != "" {
 		if err := want.Validate(); err != nil {
 			return nil, fmt.Errorf("store blob: %w", err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	"hull/engine"
 	"hull/image"
 	"hull/oci"
+	"hull/state"
 )
 
 // saveOptions are the flags of save.
@@ -121,22 +121,15 @@ func (s *session) toFile(output string, write func(io.Writer) error) error {
 		}
 		return errors.Join(write(f), f.Close())
 	}
-	f, err := os.CreateTemp(filepath.Dir(output), ".hull-save-")
+	d, err := state.NewDraft(output)
 	if err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
-	defer os.Remove(f.Name())
-	err = write(f)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	defer d.Close()
+	if err := write(d); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), output); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	return nil
+	return d.Commit(0o644)
 }
 
 func (s *session) load() *command.Command {

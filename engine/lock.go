@@ -86,6 +86,16 @@ func (e *Engine) Recover(ctx context.Context) error {
 				continue
 			}
 		}
+		if name, is := strings.CutPrefix(d.Name(), "volume-"); is {
+			if err := e.recoverVolume(ctx, name); err != nil {
+				errs = append(errs, fmt.Errorf("recover volume %s: %w", name, err))
+				l.abandon()
+				continue
+			}
+		}
+		if d.Name() == "secrets-all" {
+			_ = state.CleanTemp(e.secretsDir()) // what stays is removed by the next list
+		}
 		l.Release()
 	}
 	return errors.Join(errs...)

@@ -16,6 +16,7 @@ import (
 	"hull/layer"
 	"hull/oci"
 	"hull/snapshot"
+	"hull/state"
 )
 
 func (e *Engine) volumeDir(name string) string { return filepath.Join(e.o.Root, "volumes", name) }
@@ -37,9 +38,40 @@ func (e *Engine) volumeHolds(name string) []string {
 	return out
 }
 
+// lockVolume takes a volume's lock, and first completes or takes back what a
+// killed holder left.
+func (e *Engine) lockVolume(ctx context.Context, name string) (*lock, error) {
+	l, err := e.lock(ctx, "volume", name)
+	if err != nil || !l.held.Found() {
+		return l, err
+	}
+	if err := e.recoverVolume(ctx, name); err != nil {
+		l.abandon()
+		return nil, fmt.Errorf("recover volume %s: %w", name, err)
+	}
+	return l, nil
+}
+
+// recoverVolume brings a volume, whose lock is held, to a state that a whole
+// command would have left: without a record it was not made, or not removed to
+// the end.
+func (e *Engine) recoverVolume(ctx context.Context, name string) error {
+	dir := e.volumeDir(name)
+	if !validVolume(name) || !fileExists(dir) {
+		return nil
+	}
+	if !fileExists(filepath.Join(dir, "volume.json")) {
+		return e.dropVolume(ctx, name)
+	}
+	if err := state.CleanTemp(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(dir, copyDir))
+}
+
 // ensureVolume makes the volume of a mount unless it exists, and returns its name.
 func (e *Engine) ensureVolume(ctx context.Context, m Mount, r *record) (string, error) {
-	l, err := e.lock(ctx, "volume", m.Source)
+	l, err := e.lockVolume(ctx, m.Source)
 	if err != nil {
 		return "", err
 	}
@@ -58,7 +90,7 @@ func (e *Engine) ensureVolume(ctx context.Context, m Mount, r *record) (string, 
 // for, ready for the container r: what its driver mounts is mounted, and the
 // first time the volume is filled with what the image has at its place.
 func (e *Engine) mountVolume(ctx context.Context, name string, m *Mount, r *record) (string, error) {
-	l, err := e.lock(ctx, "volume", name)
+	l, err := e.lockVolume(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -222,13 +254,16 @@ func (e *Engine) imageDir(r *record, dir string) (*os.File, error) {
 	return f, err
 }
 
+// copyDir is where a volume's first content is put together.
+const copyDir = "_copy"
+
 // copyUp copies the directory src into the empty volume v. The copy is made
 // beside it and takes its place whole, so that a kill leaves an empty volume
 // or a full one; a file system that is mounted on the volume is filled in place.
 func (e *Engine) copyUp(ctx context.Context, v *Volume, src *os.File, r *record) error {
 	dst := v.Mountpoint
 	if !mounted(dst) {
-		dst = filepath.Join(e.volumeDir(v.Name), "_copy")
+		dst = filepath.Join(e.volumeDir(v.Name), copyDir)
 		if err := os.RemoveAll(dst); err != nil {
 			return err
 		}

@@ -132,7 +132,7 @@ func (e *Engine) savePod(p *podRecord) error {
 
 // pods reads every pod's record, oldest first.
 func (e *Engine) pods() ([]*podRecord, error) {
-	entries, err := os.ReadDir(e.podsDir())
+	entries, err := state.ReadDir(e.podsDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}

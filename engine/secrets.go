@@ -124,7 +124,7 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 
 // secrets reads all, by name.
 func (e *Engine) secrets() ([]*secretFile, error) {
-	entries, err := os.ReadDir(e.secretsDir())
+	entries, err := state.ReadDir(e.secretsDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list secrets: %w", err)
 	}

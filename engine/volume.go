@@ -79,7 +79,7 @@ func (e *Engine) openVolume(ctx context.Context, name string) (*Volume, *lock, e
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := e.lock(ctx, "volume", v.Name)
+	l, err := e.lockVolume(ctx, v.Name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,7 +118,7 @@ func (e *Engine) VolumeCreate(ctx context.Context, o VolumeCreateOptions) (strin
 	if err := e.prepareRoot(); err != nil {
 		return "", err
 	}
-	l, err := e.lock(ctx, "volume", o.Name)
+	l, err := e.lockVolume(ctx, o.Name)
 	if err != nil {
 		return "", err
 	}
@@ -145,6 +145,12 @@ func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymou
 	}{{o.UID, &v.UID}, {o.GID, &v.GID}} {
 		if id.said != nil {
 			*id.kept, v.NeedsChown = *id.said, false
+		}
+	}
+	if fileExists(e.volumeDir(o.Name)) {
+		// Of one that was never whole, or is not wholly gone: its files are not the new one's.
+		if err := e.dropVolume(ctx, o.Name); err != nil {
+			return fmt.Errorf("create volume %s: %w", o.Name, err)
 		}
 	}
 	data := filepath.Join(e.volumeDir(o.Name), "_data")
@@ -341,6 +347,9 @@ func (e *Engine) VolumeExists(ctx context.Context, name string) (bool, error) {
 // VolumeRemove removes a volume that no container has; with force such
 // containers are removed first.
 func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, timeout *uint) (string, error) {
+	if err := e.Recover(ctx); err != nil {
+		e.warn("%v", err)
+	}
 	v, err := e.findVolume(name)
 	if err != nil {
 		return "", err
@@ -357,7 +366,7 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 			return "", err
 		}
 	}
-	l, err := e.lock(ctx, "volume", v.Name)
+	l, err := e.lockVolume(ctx, v.Name)
 	if err != nil {
 		return "", err
 	}
@@ -366,17 +375,22 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 	if err := os.Remove(filepath.Join(e.volumeDir(v.Name), "volume.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
-	unix.Unmount(v.Mountpoint, unix.MNT_DETACH)
-	if v.Driver == "image" {
-		if err := e.unpin(ctx, volumePin(v.Name)); err != nil {
-			return "", err
-		}
-	}
-	if err := e.removeAnonymous(ctx, v.Name, ""); err != nil {
+	if err := e.dropVolume(ctx, v.Name); err != nil {
 		return "", err
 	}
 	e.volumeEvent("remove", v.Name)
 	return v.Name, nil
+}
+
+// dropVolume removes what there is of a volume that has no record any more.
+func (e *Engine) dropVolume(ctx context.Context, name string) error {
+	unix.Unmount(filepath.Join(e.volumeDir(name), "_data"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if fileExists(filepath.Join(e.imageRoot(), "snapshots")) {
+		if err := e.unpin(ctx, volumePin(name)); err != nil {
+			return err
+		}
+	}
+	return e.removeAnonymous(ctx, name, "")
 }
 
 // VolumePrune removes volumes that no container has: those without a name, or

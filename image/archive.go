@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"hull/oci"
+	"hull/state"
 )
 
 // A Source is where Load reads from.
@@ -118,15 +118,7 @@ func (s *Store) tempFile() (*os.File, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make temporary file: %w", err)
 	}
-	fd, err := unix.Open(s.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		return os.NewFile(uintptr(fd), filepath.Join(s.dir, "archive")), nil
-	}
-	f, err := os.CreateTemp(s.dir, ".tmp-archive-") // a file system without O_TMPFILE
-	if err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	return f, os.Remove(f.Name())
+	return state.TempFile(s.dir)
 }
 
 // maxEntries is more than any archive has; it bounds the index's memory.

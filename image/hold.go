@@ -76,7 +76,7 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if err := s.MarkGarbage(); err != nil {
 		return Collected{}, err
 	}
-	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir()} {
+	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir(), s.placesDir(), s.bootsDir()} {
 		if err := state.CleanTemp(dir); err != nil && !errors.Is(err, state.ErrNotExist) {
 			return Collected{}, err
 		}

@@ -211,7 +211,7 @@ func (s *Store) ids() ([]oci.Digest, error) {
 }
 
 func idsIn(dir string) ([]oci.Digest, error) {
-	entries, err := os.ReadDir(dir)
+	entries, err := state.ReadDir(dir)
 	if err != nil && !errors.Is(err, state.ErrNotExist) {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
@@ -345,12 +345,12 @@ func (s *Store) names() (map[oci.Digest][]oci.Reference, error) {
 	}
 	var bad []error
 	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
+		entries, err := state.ReadDir(dir)
 		if err != nil && !errors.Is(err, state.ErrNotExist) {
 			return nil, fmt.Errorf("list image names: %w", err)
 		}
 		for _, e := range entries {
-			if state.IsTemp(e.Name()) || seen[e.Name()] {
+			if seen[e.Name()] {
 				continue
 			}
 			id, ref, err := readNameFile(dir, e.Name())

@@ -136,21 +136,17 @@ func (d *dirOutput) add(name string, size int64, r io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-")
+	f, err := state.NewDraft(path)
 	if err != nil {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
-	defer os.Remove(f.Name())
+	defer f.Close()
 	n, err := io.CopyBuffer(onlyWriter{f}, r, make([]byte, 256<<10))
 	if err == nil && n != size {
 		err = fmt.Errorf("%d bytes, not %d: %w", n, size, ErrMismatch)
 	}
 	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = f.Commit(0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("save %s: %w", name, err)

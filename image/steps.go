@@ -131,7 +131,7 @@ func (s *Store) SyncSteps(at time.Time) error {
 
 // Steps lists all steps; what cannot be read is left out.
 func (s *Store) Steps() ([]Step, error) {
-	entries, err := os.ReadDir(s.stepsDir())
+	entries, err := state.ReadDir(s.stepsDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list build steps: %w", err)
 	}

@@ -173,7 +173,7 @@ func (m *Manager) records() ([]record, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(filepath.Join(dir, "containers"))
+	entries, err := state.ReadDir(filepath.Join(dir, "containers"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

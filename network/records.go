@@ -95,7 +95,7 @@ func (m *Manager) save(n *Network, exclusively bool) error {
 
 // List returns all networks by name; the default network is always there.
 func (m *Manager) List() ([]Network, error) {
-	entries, err := os.ReadDir(m.config)
+	entries, err := state.ReadDir(m.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -57,7 +58,7 @@ func WriteFileAt(dir *os.File, name string, data []byte, perm os.FileMode, durab
 
 // writeTemp writes data to a new file in dir and returns its name.
 func writeTemp(dir *os.File, data []byte, perm os.FileMode, durable bool) (string, error) {
-	tmp := tmpPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(tmpCount.Add(1), 10)
+	tmp := newTempName()
 	fd, err := create(dir, tmp)
 	if errors.Is(err, unix.EEXIST) { // of a dead process that had our number
 		unix.Unlinkat(int(dir.Fd()), tmp, 0)
@@ -75,6 +76,10 @@ func writeTemp(dir *os.File, data []byte, perm os.FileMode, durable bool) (strin
 		return "", err
 	}
 	return tmp, nil
+}
+
+func newTempName() string {
+	return tmpPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(tmpCount.Add(1), 10)
 }
 
 func create(dir *os.File, name string) (int, error) {
@@ -199,17 +204,23 @@ func Claim(path string, data []byte, durable bool) error {
 	return nil
 }
 
-// CleanTemp removes the temporary files in dir whose writer is dead.
-func CleanTemp(dir string) error {
+// ReadDir lists a directory of records, sorted, without temporary files. Those
+// that a killed writer left are removed on the way: who looks, tidies.
+func ReadDir(dir string) ([]os.DirEntry, error) {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("clean directory: %w", err)
-	}
-	for _, e := range entries {
-		pid, ok := tempOwner(e.Name())
-		if ok && unix.Kill(pid, 0) == unix.ESRCH {
+	return slices.DeleteFunc(entries, func(e os.DirEntry) bool {
+		pid, is := tempOwner(e.Name())
+		if is && unix.Kill(pid, 0) == unix.ESRCH {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
+		return is
+	}), err
+}
+
+// CleanTemp removes the temporary files in dir whose writer is dead.
+func CleanTemp(dir string) error {
+	if _, err := ReadDir(dir); err != nil {
+		return fmt.Errorf("clean directory: %w", err)
 	}
 	return nil
 }

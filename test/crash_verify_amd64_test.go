@@ -25,7 +25,7 @@ func (l *lab) verifyImages() {
 	blobs, _ := os.ReadDir(filepath.Join(root, "sha256"))
 	for _, d := range blobs {
 		f, err := os.Open(filepath.Join(root, "sha256", d.Name()))
-		if err != nil {
+		if err != nil || strings.HasPrefix(d.Name(), ".") {
 			continue
 		}
 		h := sha256.New()

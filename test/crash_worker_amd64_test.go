@@ -32,6 +32,7 @@ type crashReport struct {
 	Case, Action string
 	Point        string
 	Hit          bool
+	Took         int64 // milliseconds
 	Problems     []string `json:",omitempty"`
 }
 
@@ -105,7 +106,7 @@ func beWorker(order string) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{lab: l, o: o, random: rand.New(rand.NewPCG(o.Seed, uint64(o.Index))), reports: json.NewEncoder(reports)}
+	w := &worker{lab: l, o: o, random: rand.New(rand.NewPCG(o.Seed, uint64(o.Index))), reports: json.NewEncoder(reports), alone: map[string]bool{}}
 	defer l.run("rm", "-af", "-t", "0")
 	var cases []crashCase
 	for _, c := range crashCases() {
@@ -131,6 +132,9 @@ type worker struct {
 	o       crashOrder
 	random  *rand.Rand
 	reports *json.Encoder
+	// alone says of a case that no other process of it had a point: to kill
+	// the tree is to kill that one.
+	alone map[string]bool
 }
 
 // sample takes points at random.
@@ -150,6 +154,9 @@ func (w *worker) all(c *crashCase, a stepper.Action) error {
 		_, err := w.point(c, a, w.o.At)
 		return err
 	}
+	if a == stepper.KillTree && w.alone[c.name] {
+		return nil
+	}
 	for n, unharmed := 1+w.o.Index, 0; unharmed < 2; n += w.o.Of {
 		hit, err := w.point(c, a, n)
 		if err != nil {
@@ -164,6 +171,7 @@ func (w *worker) all(c *crashCase, a stepper.Action) error {
 
 // point does a command with an action at its nth call, and looks at what follows.
 func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err error) {
+	begin := time.Now()
 	w.problems = nil
 	if c.before != nil {
 		for _, args := range c.before(w.lab) {
@@ -177,6 +185,7 @@ func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err err
 		if p := run.Hit(); p != nil {
 			r.Point, r.Hit = p.String(), true
 		}
+		w.alone[c.name] = !r.Hit && run.Processes() == 1
 	}
 	w.check(c, a, res, r.Hit)
 	for _, args := range c.after {
@@ -187,7 +196,7 @@ func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err err
 	for _, d := range w.settled() {
 		w.problem("%s", d)
 	}
-	r.Problems = w.problems
+	r.Problems, r.Took = w.problems, time.Since(begin).Milliseconds()
 	if err := w.reports.Encode(r); err != nil {
 		return false, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"hull/image"
 	"hull/oci"
+	"hull/state"
 )
 
 // Annotations of a layer of the kind zstd:chunked.
@@ -64,11 +65,10 @@ func (p *push) compress(ctx context.Context, l image.Layer, c image.Compression)
 		return nil, oci.Descriptor{}, err
 	}
 	defer r.Close()
-	f, err := os.CreateTemp("", "hull-push-")
+	f, err := state.TempFile(os.TempDir())
 	if err != nil {
 		return nil, oci.Descriptor{}, err
 	}
-	os.Remove(f.Name())
 	w := &hashWriter{w: f, h: oci.Digest("sha256:").Hash()}
 	notes := map[string]string{}
 	z, err := p.compressor(w, c, notes)

@@ -21,6 +21,7 @@ import (
 
 	"hull/oci"
 	"hull/registry"
+	"hull/state"
 )
 
 // Encrypted layers, as ocicrypt makes them: each has a key of its own, wrapped
@@ -246,11 +247,10 @@ func encrypt(ec *config.EncryptConfig, l oci.Descriptor, r io.Reader) (*os.File,
 	if err != nil {
 		return fail(err)
 	}
-	f, err := os.CreateTemp("", "hull-push-")
+	f, err := state.TempFile(os.TempDir())
 	if err != nil {
 		return fail(err)
 	}
-	os.Remove(f.Name())
 	w := &hashWriter{w: f, h: oci.Digest("sha256:").Hash()}
 	made := l
 	if _, err = io.Copy(w, in); err == nil {

@@ -77,13 +77,14 @@ type Run struct {
 	err    error
 	status unix.WaitStatus
 	count  int
+	procs  map[int]bool
 	hit    *Point
 }
 
 // Start starts the command. Its tracer goes on until all processes that it
 // started have ended, also after the command itself.
 func Start(o Options) (*Run, error) {
-	r := &Run{o: o, ended: make(chan struct{}), gone: make(chan struct{})}
+	r := &Run{o: o, procs: map[int]bool{}, ended: make(chan struct{}), gone: make(chan struct{})}
 	t := &tracer{Run: r, names: callNames(), threads: map[int]*thread{}}
 	started := make(chan error)
 	go func() {
@@ -135,6 +136,13 @@ func (r *Run) Points() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.count
+}
+
+// Processes is how many of them had points.
+func (r *Run) Processes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.procs)
 }
 
 // Hit is the point at which the action was taken; nil when none was yet.
@@ -283,6 +291,7 @@ func (t *tracer) call(tid int) bool {
 	}
 	t.mu.Lock()
 	t.count++
+	t.procs[p.Pid] = true
 	p.N = t.count
 	at := t.o.At
 	t.mu.Unlock()
