@@ -31,7 +31,8 @@ root: build ## tests that need root, on this machine, cleaned up after
 	$(GO) test -count=1 -timeout 20m ./...
 
 CRASH_RUNS ?= 100
-crash: ## commands killed at random moments: CRASH_RUNS of each of five verbs
+crash: ## 48 commands killed, and made to fail, at every call that writes (CRASH_SHARD=i/n a share); five at CRASH_RUNS random moments
+	CRASH_FULL=1 $(GO) test -count=1 -timeout 180m -run AtEveryCall -v ./test
 	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run KilledCommands -v ./engine
 
 races: ## the races of docs/security-tests.md, as often as they ask

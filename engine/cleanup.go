@@ -150,12 +150,26 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 		return err
 	}
 	if !r.transient {
-		if err := removeContainerDir(e.containerRun(r.ID)); err != nil {
+		if err := e.clearRun(r, s); err != nil {
 			return fmt.Errorf("remove run directory: %w", err)
 		}
 	}
 	e.event(ctx, "container", "cleanup", r, nil)
 	return nil
+}
+
+// clearRun removes what a run had below RUN, but for a state that found no room
+// elsewhere.
+func (e *Engine) clearRun(r *record, s *runState) error {
+	dir := e.containerRun(r.ID)
+	kept, err := e.loadState(r)
+	if err != nil || kept.running() || !fileExists(filepath.Join(dir, "state.json")) {
+		return removeContainerDir(dir)
+	}
+	if err := removeContainerDir(dir); err != nil {
+		return err
+	}
+	return e.saveState(r, s)
 }
 
 // group opens the cgroup of a state; nil when it has none or cannot be told.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hull/monitor"
 	"hull/network"
 	"hull/oci"
@@ -220,10 +222,22 @@ func (e *Engine) saveState(r *record, s *runState) error {
 	if !s.running() && !r.transient {
 		dir = e.containerDir(r.ID)
 	}
-	if err := state.WriteFile(dir, "state.json", data, 0o600, false); err != nil {
+	if err = state.WriteFile(dir, "state.json", data, 0o600, false); noRoom(err) && dir != e.containerRun(r.ID) {
+		// Whoever makes room must get on: until the next boot the end is known
+		// below RUN, where it is looked for first.
+		if err = os.MkdirAll(e.containerRun(r.ID), 0o700); err == nil {
+			err = state.WriteFile(e.containerRun(r.ID), "state.json", data, 0o600, false)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("write state of %s: %w", r.ID, err)
 	}
 	return nil
+}
+
+// noRoom reports an error of a disk that takes nothing more.
+func noRoom(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS)
 }
 
 // startAnew forgets what a user's stop and earlier restarts left in the state.

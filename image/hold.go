@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hull/oci"
 	"hull/snapshot"
 	"hull/state"
@@ -73,7 +75,8 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if _, err := os.Lstat(s.dir); errors.Is(err, fs.ErrNotExist) {
 		return Collected{}, nil
 	}
-	if err := s.MarkGarbage(); err != nil {
+	// Without room for the mark what is to be collected is removed all the same.
+	if err := s.MarkGarbage(); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return Collected{}, err
 	}
 	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir(), s.placesDir(), s.bootsDir()} {

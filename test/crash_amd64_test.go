@@ -36,7 +36,7 @@ func TestF28F34F35F36FailedAtEveryCall(t *testing.T) {
 }
 
 // crashSample is how many points CI takes of each test.
-const crashSample = 40
+const crashSample = 20
 
 func crashPoints(t *testing.T, actions []stepper.Action) {
 	if os.Geteuid() != 0 {
@@ -48,6 +48,9 @@ func crashPoints(t *testing.T, actions []stepper.Action) {
 	workers, sample := runtime.NumCPU(), crashSample
 	if os.Getenv("CRASH_FULL") != "" || os.Getenv("CRASH_ONLY") != "" {
 		sample = 0
+	}
+	if sample > 0 {
+		t.Skip("make crash takes every point")
 	}
 	seed := uint64(time.Now().UnixNano())
 	if n, err := strconv.ParseUint(os.Getenv("CRASH_SEED"), 10, 64); err == nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -27,7 +28,6 @@ type lab struct {
 	dir, hull string
 	env       []string
 	base      baseline
-	baseline  bool
 	problems  []string
 	pid       string // of the witness that runs
 }
@@ -240,7 +240,6 @@ func (l *lab) out(name string) string { return filepath.Join(l.dir, "out", name)
 // rebuild makes the store anew, with one witness of each kind: what is
 // acknowledged and must be there, and equal, after everything.
 func (l *lab) rebuild() error {
-	l.baseline = false
 	l.killAll()
 	l.unmountAll()
 	for _, d := range []string{"root", "run", "out", "tmp", "home", "xdg"} {
@@ -273,9 +272,13 @@ func (l *lab) rebuild() error {
 	if len(l.problems) > 0 {
 		return fmt.Errorf("prepare the store: %s", strings.Join(l.problems, "\n"))
 	}
-	l.base = l.look()
-	l.baseline = true
-	return nil
+	// What ended a moment ago, the kernel takes away in its own time.
+	for now := l.look(); ; now = l.base {
+		time.Sleep(150 * time.Millisecond)
+		if l.base = l.look(); maps.Equal(now, l.base) {
+			return nil
+		}
+	}
 }
 
 // containers are the states of all containers by name.

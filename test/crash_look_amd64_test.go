@@ -30,7 +30,7 @@ var changes = regexp.MustCompile(`^(run/events|run/network/[^/]+/(lock|epoch|lea
 
 // derived may come at any time, and costs nothing: directories that are empty,
 // caches, and what is made of a layer to save work later.
-var derived = regexp.MustCompile(`^(root/cache/.*|root/images/(locks/.*|hold|places/.*)|root/snapshots/l/[0-9a-f]+-points-.*|(root|run)(/[a-z-]+){1,2}|run/network/[^/]+(/[a-z]+){0,2}|run/network/[^/]+/leases/[^/]+/\.next[46])$`)
+var derived = regexp.MustCompile(`^(root/cache/.*|root/images/(locks/.*|hold|places/.*|boots/.*)|root/build/sums/.*|root/snapshots/l/[0-9a-f]+-points-.*|(root|run)(/[a-z-]+){1,2}|run/network/[^/]+(/[a-z]+){0,2}|run/network/[^/]+/leases/[^/]+/\.next[46])$`)
 
 // look reads the whole of the machine that hull may have changed.
 func (l *lab) look() baseline {
@@ -84,7 +84,10 @@ func (l *lab) lookKernel(b baseline) {
 	}
 	links, _ := net.Interfaces()
 	for _, n := range links {
-		b["interface "+n.Name] = "there"
+		// A network's bridge comes with its first container and goes with its last.
+		if !strings.HasPrefix(n.Name, "hull") || strings.Contains(n.Name, "-") {
+			b["interface "+n.Name] = "there"
+		}
 	}
 	if out, err := exec.Command("nft", "-s", "list", "ruleset").Output(); err == nil {
 		for line := range strings.Lines(string(out)) {

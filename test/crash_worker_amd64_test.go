@@ -32,7 +32,7 @@ type crashReport struct {
 	Case, Action string
 	Point        string
 	Hit          bool
-	Took         int64 // milliseconds
+	Took         int64    // milliseconds
 	Problems     []string `json:",omitempty"`
 }
 

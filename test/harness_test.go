@@ -54,10 +54,17 @@ type machine struct {
 	hull, dir string
 	user      *user.User // nil is root
 	env       []string
+	disk      string // where a file system of the store's own is mounted
 }
 
 // newMachine needs root, also for a user's: it becomes that user.
 func newMachine(t testing.TB, as string) *machine {
+	t.Helper()
+	return newMachineOn(t, as, func(*machine) {})
+}
+
+// newMachineOn is newMachine; prepare is called before the store is made.
+func newMachineOn(t testing.TB, as string, prepare func(*machine)) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: mounts, namespaces and other users")
@@ -97,6 +104,7 @@ func newMachine(t testing.TB, as string) *machine {
 		t.Fatal(err)
 	}
 	m.env = append(m.env, "HOME="+filepath.Join(m.dir, "home"), "XDG_RUNTIME_DIR="+filepath.Join(m.dir, "run"), "TMPDIR="+filepath.Join(m.dir, "tmp"))
+	prepare(m)
 	m.importImage()
 	return m
 }
@@ -220,6 +228,9 @@ func (m *machine) importImage() {
 // cleanUp removes all containers and says what is left then.
 func (m *machine) cleanUp() {
 	m.run("rm", "-af", "-t", "0", "-v")
+	if m.disk != "" {
+		syscall.Unmount(m.disk, syscall.MNT_DETACH)
+	}
 	var left []string
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if left = m.left(); len(left) == 0 {
