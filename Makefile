@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races vm lint fmt bench fuzz golden oci docs install clean help
+.PHONY: all build test unit root crash races vm images lint fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -59,6 +59,12 @@ fuzz: ## every fuzz target for FUZZTIME
 
 bench: build ## side by side with the floor and the peers: medians and ratios
 	$(GO) run ./hack/bench
+
+IMAGES ?= bin/images
+REGISTRY ?= 127.0.0.1:5000
+images: build ## images of real programs from Debian's packages, in a registry's directory below IMAGES: hull registry serve -a REGISTRY IMAGES/registry
+	hack/images $(IMAGES)
+	hack/images --push $(IMAGES) $(REGISTRY)
 
 oci: build ## what runtime-tools and runc test of a runtime, against hull-runtime, as root: counts, and what fails
 	ln -sf hull bin/hull-runtime

@@ -2,7 +2,7 @@
 // turn, so that a noisy machine slows all alike, and prints medians and their
 // ratio to the first of each group.
 //
-//	make bench                     every group but pull, which takes minutes
+//	make bench                     every group but pull and throughput, which take minutes
 //	go run ./hack/bench start exec the named ones
 //
 // It works in a store of its own below a temporary directory, which it
@@ -183,7 +183,8 @@ func (b *bench) run(names []string) error {
 		onlyBy bool // its name
 	}{
 		{"version", b.version, false}, {"start", b.start, false}, {"bridge", b.bridge, false}, {"bundle", b.bundle, false},
-		{"exec", b.exec, false}, {"ps", b.ps, false}, {"memory", b.memory, false}, {"pull", b.pull, true},
+		{"pod", b.pod, false}, {"podcreate", b.podCreate, false},
+		{"exec", b.exec, false}, {"ps", b.ps, false}, {"memory", b.memory, false}, {"throughput", b.throughput, true}, {"pull", b.pull, true},
 	}
 	for _, n := range b.notes {
 		fmt.Println("note:", n)
