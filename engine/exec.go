@@ -64,9 +64,12 @@ type execution struct {
 
 	plan  *plan.Plan
 	files []*os.File
+	agent *ociruntime.Agent // of a filter that notifies
+	start *os.File          // lets a plan go on that waits for its agent to be told
 }
 
 func (x *execution) close() {
+	x.agent.Close()
 	for _, f := range x.files {
 		f.Close()
 	}
@@ -93,6 +96,9 @@ func (x *execution) prepare() error {
 	}
 	for _, fd := range preserved(x.o.PreserveFDs, x.o.PreserveFD) {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))
+	}
+	if err := x.connectAgent(spec, &o); err != nil {
+		return fmt.Errorf("exec in container %s: %w", x.r.Name, err)
 	}
 	var warnings []string
 	if x.plan, warnings, err = ociruntime.CompileJoin(spec, ociruntime.JoinOptions{CompileOptions: o, Pidfd: pidfd}); err != nil {
@@ -206,7 +212,7 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 			return 0, false, err
 		}
 	}
-	p, err := plan.Launch(x.plan, l)
+	p, err := x.launch(l)
 	c.started()
 	if err != nil {
 		return 0, false, x.launchError(err)
@@ -259,7 +265,7 @@ func (x *execution) runTerminal(ctx context.Context) (code int, detached bool, e
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "console"), os.NewFile(uintptr(pair[1]), "console")
 	defer ours.Close()
-	p, err := plan.Launch(x.plan, plan.LaunchOptions{Console: theirs, Files: x.plan.Files()})
+	p, err := x.launch(plan.LaunchOptions{Console: theirs, Files: x.plan.Files()})
 	theirs.Close()
 	if err != nil {
 		return 0, false, x.launchError(err)
@@ -348,16 +354,16 @@ func (x *execution) detach() error {
 		return err
 	}
 	defer image.Close()
-	_, err = monitor.Start(monitor.StartOptions{
+	session, err := monitor.Start(monitor.StartOptions{
 		Binary: filepath.Join(x.e.o.LibexecDir, "hull-monitor"),
-		Config: monitor.Config{ID: x.id, RunDir: dir, LogDriver: monitor.LogNone, Terminal: x.o.Terminal, OpenStdin: x.o.Interactive, StdinOnce: true},
+		Config: monitor.Config{ID: x.id, RunDir: dir, LogDriver: monitor.LogNone, Terminal: x.o.Terminal, OpenStdin: x.o.Interactive, StdinOnce: true, Wait: x.start != nil},
 		Plan:   image, PlanFiles: x.plan.Files(),
 	})
 	if err != nil {
 		os.RemoveAll(dir)
 		return startError(x.plan, err)
 	}
-	return nil
+	return x.release(session.Pid)
 }
 
 // copies are the streams that a program gets by pipes: not the user's own

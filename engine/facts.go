@@ -157,7 +157,12 @@ func (e *Engine) seccompProgram(r *record, f *specFacts) (*seccomp.Program, erro
 	if err != nil {
 		return nil, err
 	}
-	return e.cachedProgram(key, func() (*oci.LinuxSeccomp, error) { return resolved, nil }, f)
+	program, err := e.cachedProgram(key, func() (*oci.LinuxSeccomp, error) { return resolved, nil }, f)
+	if err == nil {
+		// What is not in the program.
+		f.Seccomp.ListenerPath, f.Seccomp.ListenerMetadata = resolved.ListenerPath, resolved.ListenerMetadata
+	}
+	return program, err
 }
 
 func (e *Engine) cachedProgram(key string, make func() (*oci.LinuxSeccomp, error), f *specFacts) (*seccomp.Program, error) {

@@ -145,8 +145,11 @@ func (h *hookFile) add(to *oci.Hooks) error {
 // earlyHooks runs those that see the container's mounts before its root is
 // changed, and lets its start go on.
 func (t *starting) earlyHooks(ctx context.Context, pid int) error {
-	if t.r.Runtime != "" || !ociruntime.WaitsEarly(t.spec) {
+	if t.r.Runtime != "" || t.agent == nil && !ociruntime.WaitsEarly(t.spec) {
 		return nil // another runtime does it itself
+	}
+	if err := t.agent.Fill(pid, pid); err != nil {
+		return err
 	}
 	if err := ociruntime.CopyUp(t.spec, t.plan, pid); err != nil {
 		return err

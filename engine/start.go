@@ -62,8 +62,9 @@ type starting struct {
 	root    []oci.Mount
 	plan    *plan.Plan
 	control *os.File
-	notify  *os.File   // the container's socket to the service manager
-	files   []*os.File // closed at the end
+	agent   *ociruntime.Agent // of a filter that notifies
+	notify  *os.File          // the container's socket to the service manager
+	files   []*os.File        // closed at the end
 }
 
 // start starts the container of r, whose lock is held, and records it in s.
@@ -83,6 +84,7 @@ func (e *Engine) start(ctx context.Context, r *record, s *runState, o startOptio
 
 func (t *starting) close() {
 	t.net.Close()
+	t.agent.Close()
 	for _, f := range t.files {
 		f.Close()
 	}
@@ -373,6 +375,9 @@ func (t *starting) compile(ctx context.Context) error {
 		}
 		t.keep(o.Cgroup)
 		o.CgroupProcs = t.group.Procs()
+	}
+	if err := t.connectAgent(&o); err != nil {
+		return err
 	}
 	if o.Wait || o.WaitHooks {
 		if t.control, err = t.e.makeControl(t.r.ID); err != nil {

@@ -49,7 +49,7 @@ type creation struct {
 	plan  *plan.Plan
 	proc  *plan.Process
 	fifo  *os.File
-	agent *listener
+	agent *Agent
 }
 
 // Create makes a container whose program waits for Start. After an error nothing of it is left.
@@ -88,7 +88,7 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 	}
 	t := &creation{r: r, c: c, o: o}
 	err = t.run(ctx)
-	t.agent.close()
+	t.agent.Close()
 	for _, f := range t.files {
 		f.Close()
 	}
@@ -282,7 +282,7 @@ func (t *creation) launch(context.Context) (err error) {
 	if t.c.Init, err = state.IdentifyProcess(t.proc.Pid); err != nil {
 		return err
 	}
-	return t.agent.fill(t.proc.Pid, t.proc.Pid)
+	return t.agent.Fill(t.proc.Pid, t.proc.Pid)
 }
 
 // startError tells why a plan failed, where engines and their users know it by other words.

@@ -81,7 +81,7 @@ type execution struct {
 	o     ExecOptions
 	files []*os.File
 	plan  *plan.Plan
-	agent *listener
+	agent *Agent
 	start *os.File // lets a plan go on that waits
 	// executable is the program's file, where it is not args[0].
 	executable string
@@ -91,7 +91,7 @@ func (x *execution) close() {
 	for _, f := range x.files {
 		f.Close() // nil as well
 	}
-	x.agent.close()
+	x.agent.Close()
 }
 
 func (x *execution) keep(f *os.File) *os.File {
@@ -123,7 +123,7 @@ func (x *execution) launch() (*plan.Process, error) {
 		return proc, nil
 	}
 	defer proc.Report.Close()
-	err = x.agent.fill(proc.Pid, x.c.Init.Pid)
+	err = x.agent.Fill(proc.Pid, x.c.Init.Pid)
 	if err == nil {
 		_, err = x.start.Write([]byte{0})
 	}

@@ -15,10 +15,10 @@ import (
 	"hull/seccomp"
 )
 
-// A listener is the agent that answers the calls a filter notifies of. The message to
-// it goes with the filter's descriptor, when the filter is installed: the process
-// sends it itself, out of a memory file that is written when its number is known.
-type listener struct {
+// An Agent answers the calls a filter notifies of. The message to it goes with the
+// filter's descriptor, when the filter is installed: the process sends it itself, out of a
+// memory file that is written when its number is known. The methods of nil do nothing.
+type Agent struct {
 	socket, state *os.File
 	size          int
 	message       specs.ContainerProcessState
@@ -27,9 +27,12 @@ type listener struct {
 // maxPid is the highest number a process can have.
 const maxPid = 1 << 22
 
+// receiverAnnotation names the agent's socket where the filter does not, as crun has it.
+const receiverAnnotation = "run.oci.seccomp.receiver"
+
 // compileSeccomp compiles the configuration's filter into o, and connects to the agent
 // that a filter needs which notifies. nil: none is needed.
-func compileSeccomp(s *oci.LinuxSeccomp, o *CompileOptions, state oci.State) (*listener, error) {
+func compileSeccomp(s *oci.LinuxSeccomp, o *CompileOptions, state oci.State) (*Agent, error) {
 	if s == nil {
 		return nil, nil
 	}
@@ -38,26 +41,38 @@ func compileSeccomp(s *oci.LinuxSeccomp, o *CompileOptions, state oci.State) (*l
 		return nil, err
 	}
 	o.Seccomp = &prog
-	if !prog.Notify {
+	return ConnectAgent(s, o, state)
+}
+
+// ConnectAgent connects to the agent of o.Seccomp and puts into o what the plan needs to hand
+// the filter over: who launches it calls Fill while the plan waits, and Close at last. s says
+// where the agent is, or else the annotation run.oci.seccomp.receiver of state. nil is the
+// agent of a filter that does not notify.
+func ConnectAgent(s *oci.LinuxSeccomp, o *CompileOptions, state oci.State) (*Agent, error) {
+	if o.Seccomp == nil || !o.Seccomp.Notify {
 		return nil, nil
 	}
-	if s.ListenerPath == "" {
+	path := state.Annotations[receiverAnnotation]
+	if s.ListenerPath != "" {
+		path = s.ListenerPath
+	}
+	if path == "" {
 		return nil, errors.New("install seccomp filter: it notifies, and linux.seccomp.listenerPath is not set")
 	}
-	l := &listener{message: specs.ContainerProcessState{Version: oci.SpecVersion, Fds: []string{specs.SeccompFdName}, Pid: maxPid,
+	l := &Agent{message: specs.ContainerProcessState{Version: oci.SpecVersion, Fds: []string{specs.SeccompFdName}, Pid: maxPid,
 		Metadata: s.ListenerMetadata, State: state}}
 	if state.Pid == 0 {
 		l.message.State.Pid = maxPid
 	}
-	if err := l.open(s.ListenerPath); err != nil {
-		l.close()
+	if err := l.open(path); err != nil {
+		l.Close()
 		return nil, err
 	}
 	o.SeccompListener, o.SeccompState, o.SeccompStateSize = l.socket, l.state, l.size
 	return l, nil
 }
 
-func (l *listener) open(path string) (err error) {
+func (l *Agent) open(path string) (err error) {
 	if l.socket, err = dialUnix(path); err != nil {
 		return fmt.Errorf("failed to connect with seccomp agent: %w", err)
 	}
@@ -77,9 +92,9 @@ func (l *listener) open(path string) (err error) {
 	return nil
 }
 
-// fill writes the message of process pid in the container whose first process is init.
+// Fill writes the message of process pid in the container whose first process is init.
 // What is shorter than the longest message is filled with spaces.
-func (l *listener) fill(pid, init int) error {
+func (l *Agent) Fill(pid, init int) error {
 	if l == nil {
 		return nil
 	}
@@ -95,7 +110,8 @@ func (l *listener) fill(pid, init int) error {
 	return nil
 }
 
-func (l *listener) close() {
+// Close closes this program's files of it.
+func (l *Agent) Close() {
 	if l == nil {
 		return
 	}
