@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races vm images lint fmt bench fuzz golden oci docs install clean help
+.PHONY: all build test unit root crash races soak vm images lint fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -37,6 +37,9 @@ crash: ## 48 commands killed, and made to fail, at every call that writes (CRASH
 
 races: ## the races of docs/security-tests.md, as often as they ask
 	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine
+
+soak: build ## 20,000 lifecycles with kills, 1,000 containers at once; what grows? SOAK_RUNS, SOAK_MANY
+	$(GO) run ./hack/soak
 
 vm: build ## in virtual machines with cgroup v2, systemd and security modules: see hack/vm/run
 	hack/vm/run
