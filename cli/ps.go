@@ -70,6 +70,7 @@ func (s *session) ps() *command.Command {
 			}
 			o.list.All = o.list.All || len(o.filters) > 0 && hasStateFilter(o.filters)
 			o.list.Size = o.list.Size || strings.Contains(o.format, ".Size")
+			o.list.Namespaces = o.namespaces || o.format != "" && !format.IsTable(o.format)
 			var err error
 			if o.list.Filters, err = engine.ParseFilters(o.filters); err != nil {
 				return err

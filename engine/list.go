@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,19 +32,22 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]PsEntry, error) {
 	slices.Reverse(all)
 	byState := len(o.Filters["status"]) > 0 || len(o.Filters["exited"]) > 0
 	var out []PsEntry
-	for _, r := range all {
-		if r.Incomplete || r.Step {
-			continue
-		}
-		s, err := e.state(r)
-		if err != nil {
-			e.warn("%v", err)
+	all = slices.DeleteFunc(all, func(r *record) bool { return r.Incomplete || r.Step })
+	states, errs := make([]*runState, len(all)), make([]error, len(all))
+	each(len(all), func(i int) { states[i], errs[i] = e.state(all[i]) })
+	for i, r := range all {
+		s := states[i]
+		if errs[i] != nil {
+			e.warn("%v", errs[i])
 			continue
 		}
 		if !o.All && !byState && o.Last <= 0 && !s.running() || !match(r, s) {
 			continue
 		}
 		out = append(out, e.psEntry(r, s))
+		if o.Namespaces && s.Pid > 0 && s.running() {
+			out[len(out)-1].Namespaces = psNamespaces(s.Pid)
+		}
 		if o.Last > 0 && len(out) == o.Last {
 			break
 		}
@@ -52,6 +58,29 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]PsEntry, error) {
 		}
 	}
 	return out, nil
+}
+
+// few is how many objects are read by one goroutine: to begin others costs more.
+const few = 64
+
+// each calls do with every number below n, many of them at once.
+func each(n int, do func(i int)) {
+	if n <= few {
+		for i := range n {
+			do(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				do(int(i))
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // size measures a container; nil when it cannot be told.
@@ -115,9 +144,6 @@ func (e *Engine) psEntry(r *record, s *runState) PsEntry {
 		p.Ports = e.sharedPorts(r)
 	}
 	p.ExposedPorts = exposedPorts(r)
-	if s.Pid > 0 && s.running() {
-		p.Namespaces = psNamespaces(s.Pid)
-	}
 	return p
 }
 

@@ -356,6 +356,8 @@ type ListOptions struct {
 	Last int
 	// Size asks for the bytes of the writable layer.
 	Size bool
+	// Namespaces asks for the numbers of the namespaces, seven looks a container.
+	Namespaces bool
 	// Filters are KEY → values; values of one key are alternatives (labels:
 	// all must hold). Keys are podman's: id name label label! status exited
 	// ancestor before since volume network pod health restart-policy until

@@ -119,7 +119,7 @@ func (s *runState) running() bool {
 // loadRecord reads the record of a full ID.
 func (e *Engine) loadRecord(id string) (*record, error) {
 	for i, dir := range []string{e.containerDir(id), e.containerRun(id)} {
-		data, err := os.ReadFile(filepath.Join(dir, "record.json"))
+		data, err := state.ReadFile(filepath.Join(dir, "record.json"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -153,7 +153,7 @@ func (e *Engine) saveRecord(r *record) error {
 // loadState returns the state as the files say it, without asking the kernel.
 func (e *Engine) loadState(r *record) (*runState, error) {
 	for _, dir := range []string{e.containerRun(r.ID), e.containerDir(r.ID)} {
-		data, err := os.ReadFile(filepath.Join(dir, "state.json"))
+		data, err := state.ReadFile(filepath.Join(dir, "state.json"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -345,17 +345,16 @@ func (e *Engine) records() ([]*record, error) {
 	if err != nil {
 		return nil, err
 	}
+	loaded, errs := make([]*record, len(ids)), make([]error, len(ids))
+	each(len(ids), func(i int) { loaded[i], errs[i] = e.loadRecord(ids[i]) })
 	var all []*record
-	for _, id := range ids {
-		r, err := e.loadRecord(id)
-		if errors.Is(err, ErrNotFound) {
-			continue
+	for i, r := range loaded {
+		switch {
+		case errs[i] == nil:
+			all = append(all, r)
+		case !errors.Is(errs[i], ErrNotFound):
+			e.warn("%v", errs[i])
 		}
-		if err != nil {
-			e.warn("%v", err)
-			continue
-		}
-		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b *record) int { return a.Created.Compare(b.Created) })
 	return all, nil

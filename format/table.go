@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"text/tabwriter"
@@ -17,7 +18,8 @@ func newTabs(w io.Writer) *tabwriter.Writer {
 // Table writes rows below header; a nil header writes the rows alone. Cells
 // are made printable.
 func Table(w io.Writer, header []string, rows [][]string) error {
-	tw := newTabs(w)
+	var b bytes.Buffer // the writer of tabs writes each cell by itself
+	tw := newTabs(&b)
 	line := func(cells []string) error {
 		_, err := io.WriteString(tw, strings.Join(cells, "\t")+"\n")
 		return err
@@ -36,7 +38,11 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 			return err
 		}
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 // Cell is s on one line, in one column, without control bytes.

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"reflect"
@@ -79,11 +80,16 @@ func (f *Template) Rows(w io.Writer, rows any, titles map[string]string, noHeadi
 		_, err := io.WriteString(w, command.Printable(text.String()))
 		return err
 	}
-	tw := newTabs(w)
+	var b bytes.Buffer
+	tw := newTabs(&b)
 	if _, err := io.WriteString(tw, command.Printable(text.String())); err != nil {
 		return err
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 // One writes a single object and a newline.

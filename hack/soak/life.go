@@ -138,7 +138,7 @@ func (s *soak) life(i int) (l life, killed bool, err error) {
 
 // step runs one command, or kills it after that time.
 func (s *soak) step(args []string, kill time.Duration) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	c := s.command(args...)
 	var out bytes.Buffer
