@@ -15,6 +15,7 @@ import (
 	"hull/image"
 	"hull/network"
 	"hull/snapshot"
+	"hull/state"
 )
 
 // Create makes a container without starting it, and returns its ID.
@@ -139,8 +140,13 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 	if r.Pod != "" && !e.podExists(r.Pod) {
 		return podNotFound(r.Pod) // removed meanwhile
 	}
-	r.Incomplete = false
-	return e.saveRecord(r)
+	if err := e.saveRecord(r); err != nil {
+		return err
+	}
+	if r.noted {
+		_ = os.Remove(filepath.Join(r.dir, unfinishedFile)) // one that stays is for nobody
+	}
+	return nil
 }
 
 func (e *Engine) makeDirs(r *record) error {
@@ -361,6 +367,13 @@ func (e *Engine) restoreLayers(ctx context.Context, id string) error {
 // there is no error. The name goes last: while it is taken, nobody can meet
 // the leftovers under it.
 func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
+	unhide := func() {}
+	if !r.transient {
+		var err error
+		if unhide, err = e.hide(r.ID); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	if _, err := e.dropMount(r.ID, true); err != nil {
 		errs = append(errs, err)
@@ -390,6 +403,7 @@ func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 		}
 	}
 	if len(errs) > 0 {
+		unhide()
 		return errors.Join(errs...)
 	}
 	if r.Name != "" {
@@ -400,7 +414,18 @@ func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 			errs = append(errs, fmt.Errorf("remove container directory: %w", err))
 		}
 	}
+	if !r.transient && len(errs) == 0 {
+		errs = append(errs, syncIfThere(filepath.Join(e.o.Root, "containers")))
+	}
 	return errors.Join(errs...)
+}
+
+// syncIfThere waits until the disk has the names in dir, if there is one.
+func syncIfThere(dir string) error {
+	if err := state.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // removeContainerDir removes a directory of ours. Most hold a handful of

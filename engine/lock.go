@@ -60,7 +60,7 @@ func (e *Engine) unlockGone(l *lock, id string) { l.Release() }
 func (e *Engine) Recover(ctx context.Context) error {
 	entries, err := os.ReadDir(e.locksDir())
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return e.recoverBoot(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -121,7 +121,7 @@ func (e *Engine) recoverContainer(ctx context.Context, id string) error {
 	r, err := e.loadRecord(id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return e.discard(ctx, &record{ID: id})
+		return e.discard(ctx, e.unfinished(id))
 	case err != nil:
 		return err
 	case r.Incomplete:

@@ -66,7 +66,7 @@ func (e *Engine) settleMounts(ctx context.Context, r *record) error {
 			}
 			if !noted {
 				noted = true
-				if err := e.noteIncomplete(r); err != nil {
+				if err := e.noteUnfinished(r); err != nil {
 					return err
 				}
 			}
@@ -82,13 +82,6 @@ func (e *Engine) settleMounts(ctx context.Context, r *record) error {
 		}
 	}
 	return nil
-}
-
-// noteIncomplete writes a record of what is about to be made.
-func (e *Engine) noteIncomplete(r *record) error {
-	note := *r
-	note.Incomplete, note.transient = true, true // not synced: it is written again or removed
-	return e.saveRecord(&note)
 }
 
 // refuseDestination keeps everything but the kernel's own off /proc and /sys:

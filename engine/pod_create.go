@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hull/state"
 )
 
 // PodCreate makes a pod, and the container that is to hold its namespaces, and
@@ -167,7 +169,7 @@ func (e *Engine) unbuildPod(ctx context.Context, p *podRecord) error {
 // dropPod removes the record and gives the name free.
 func (e *Engine) dropPod(p *podRecord) error {
 	e.removePodGroup(p)
-	if err := os.Remove(e.podFile(p.ID)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := state.Remove(e.podFile(p.ID), true); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove pod %s: %w", p.Name, err)
 	}
 	e.releaseName(&record{ID: p.ID, Name: p.Name})

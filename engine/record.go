@@ -64,6 +64,8 @@ type record struct {
 	// dir is where the record lies; transient says that it is below RUN.
 	dir       string
 	transient bool
+	// noted says that there is a file of what it is to be.
+	noted bool
 	// starting says that Run creates it.
 	starting bool
 	// made is what Prepare returned, when it was this process that called it.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hull/monitor"
+	"hull/state"
 )
 
 // Remove removes a container, and with Depend those that need it; the IDs of
@@ -136,6 +137,11 @@ func (e *Engine) Rename(ctx context.Context, name, to string) error {
 	gone := *r
 	gone.Name = old
 	e.releaseName(&gone)
+	if !r.transient {
+		if err := state.SyncDir(e.nameDirs()[1]); err != nil {
+			return fmt.Errorf("rename container %s: %w", to, err)
+		}
+	}
 	e.event(ctx, "container", "rename", r, map[string]string{"oldName": old})
 	return nil
 }

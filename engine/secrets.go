@@ -62,6 +62,9 @@ type SecretCreateOptions struct {
 type secretFile struct {
 	SecretInfo
 	Data []byte
+	// Replaces is the ID of the secret that had the name; should a kill or a power
+	// cut leave that one, it is not there all the same.
+	Replaces string `json:",omitempty"`
 }
 
 func (e *Engine) secretsDir() string { return filepath.Join(e.o.Root, "secrets") }
@@ -91,7 +94,7 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	defer l.Release()
 	now := time.Now()
 	x := secretFile{SecretInfo{ID: newID()[:25], CreatedAt: now, UpdatedAt: now,
-		Spec: SecretSpec{o.Name, SecretDriver{firstOf(o.Driver, "file"), orEmptyMap(o.DriverOptions)}, o.Labels}}, o.Data}
+		Spec: SecretSpec{o.Name, SecretDriver{firstOf(o.Driver, "file"), orEmptyMap(o.DriverOptions)}, o.Labels}}, o.Data, ""}
 	old, err := e.loadSecret(o.Name)
 	switch {
 	case err == nil && old.Spec.Name == o.Name && o.Ignore:
@@ -99,9 +102,7 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	case err == nil && old.Spec.Name == o.Name && !o.Replace:
 		return "", fmt.Errorf("%s: secret name in use: %w", o.Name, ErrExists)
 	case err == nil && old.Spec.Name == o.Name:
-		if err := e.dropSecret(ctx, old); err != nil {
-			return "", fmt.Errorf("replace secret %s: %w", o.Name, err)
-		}
+		x.Replaces = old.ID
 	case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrAmbiguous):
 		return "", err
 	}
@@ -117,6 +118,11 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	}
 	if err := state.WriteFile(e.secretsDir(), x.ID+".json", data, 0o600, true); err != nil {
 		return "", fmt.Errorf("create secret %s: %w", o.Name, err)
+	}
+	if x.Replaces != "" {
+		if err := e.dropSecret(ctx, old); err != nil {
+			return "", fmt.Errorf("replace secret %s: %w", o.Name, err)
+		}
 	}
 	e.appendEvent(eventRecord{Time: now, Type: "secret", Action: "create", ID: x.ID, Name: o.Name})
 	return x.ID, nil
@@ -143,10 +149,16 @@ func (e *Engine) secrets() ([]*secretFile, error) {
 			err = json.Unmarshal(data, x)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read secret %s: %w", id, err)
+			e.warn("read secret %s: %v", id, err)
+			continue
 		}
 		all = append(all, x)
 	}
+	replaced := map[string]bool{}
+	for _, x := range all {
+		replaced[x.Replaces] = true
+	}
+	all = slices.DeleteFunc(all, func(x *secretFile) bool { return replaced[x.ID] })
 	slices.SortFunc(all, func(a, b *secretFile) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
 	return all, nil
 }

@@ -310,7 +310,16 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) []Problem {
 	}
 	if names, err := e.volumeNames(); err == nil {
 		for _, n := range names {
-			if _, err := e.loadVolume(n); err != nil {
+			v, err := e.loadVolume(n)
+			switch {
+			case errors.Is(err, ErrNotFound) && fileExists(filepath.Join(e.volumeDir(n), "_data")):
+				err = errors.New("its files are there, and no record: hull volume create keeps them under this name")
+			case errors.Is(err, ErrNotFound):
+				continue // removed meanwhile
+			case err == nil && v.Importing:
+				err = errors.New("an import into it was cut off: do it again")
+			}
+			if err != nil {
 				found = append(found, Problem{Subject: "volume " + n, Err: err})
 			}
 		}

@@ -87,8 +87,10 @@ type Volume struct {
 	Anonymous   bool `json:",omitempty"`
 	MountCount  int
 	NeedsCopyUp bool `json:",omitempty"`
-	NeedsChown  bool `json:",omitempty"`
-	LockNumber  int  `json:"-"`
+	// Importing says that an import has not come to its end: perhaps it was cut off.
+	Importing  bool `json:",omitempty"`
+	NeedsChown bool `json:",omitempty"`
+	LockNumber int  `json:"-"`
 
 	limit snapshot.Limit // what the options ask for
 }

@@ -371,12 +371,18 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 		return "", err
 	}
 	defer l.Release()
-	// The record goes first: what is left is no volume, and removed by the next remove.
-	if err := os.Remove(filepath.Join(e.volumeDir(v.Name), "volume.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// The record goes first: what is left is no volume.
+	dir := e.volumeDir(v.Name)
+	if err := os.Rename(filepath.Join(dir, "volume.json"), filepath.Join(dir, unfinishedFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
 	if err := e.dropVolume(ctx, v.Name); err != nil {
 		return "", err
+	}
+	if !v.Anonymous {
+		if err := syncIfThere(filepath.Dir(dir)); err != nil {
+			return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
+		}
 	}
 	e.volumeEvent("remove", v.Name)
 	return v.Name, nil
@@ -473,10 +479,18 @@ func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) err
 		return fmt.Errorf("import into volume %s: %w", v.Name, err)
 	}
 	defer z.Close()
+	// Files come one by one: should the power fail meanwhile, the volume says so.
+	v.Importing = true
+	if err := e.saveVolume(v); err != nil {
+		return err
+	}
 	if err := layer.Apply(ctx, root, z, layer.ApplyOptions{Plain: true}); err != nil {
 		return fmt.Errorf("import into volume %s: %w", v.Name, err)
 	}
 	// What was put there by hand is not to be covered by an image's files (VOL-03).
-	v.NeedsCopyUp = false
+	v.NeedsCopyUp, v.Importing = false, false
+	if err := unix.Syncfs(int(root.Fd())); err != nil {
+		return fmt.Errorf("import into volume %s: %w", v.Name, err)
+	}
 	return e.saveVolume(v)
 }
