@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races soak vm images lint fmt bench fuzz golden oci docs install clean help
+.PHONY: all build test unit root crash races power soak vm images lint fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -37,6 +37,10 @@ crash: ## 48 commands killed, and made to fail, at every call that writes (CRASH
 
 races: ## the races of docs/security-tests.md, as often as they ask
 	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine
+
+POWER_CUTS ?= 1000
+power: ## power cuts: POWER_CUTS of each kind of disk
+	HULL_POWER_CUTS=$(POWER_CUTS) $(GO) test -count=1 -timeout 300m -v ./test/power
 
 soak: build ## 20,000 lifecycles with kills, 1,000 containers at once; what grows? SOAK_RUNS, SOAK_MANY
 	$(GO) run ./hack/soak

@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -74,7 +76,14 @@ func newBlocks(t *testing.T) *blocks {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := server.Unmount(); err != nil {
+		for range 20 { // a loop device ends a moment after its mount
+			if server.Unmount() == nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		// Another process made its mount namespace meanwhile, and has copies.
+		if err := unix.Unmount(b.dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount the disks: %v", err)
 		}
 	})

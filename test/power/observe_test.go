@@ -133,7 +133,7 @@ func (l look) say(args ...string) (string, string) {
 // have nothing that is mounted.
 var inspections = map[string][]string{
 	"image":     {"image", "inspect", "--format", "{{json .Config.Cmd}} {{json .Config.Env}}"},
-	"container": {"container", "inspect", "--format", "{{.Name}} {{.ImageName}} {{json .Config.Cmd}} {{.State.Status}}"},
+	"container": {"container", "inspect", "--format", "{{.ImageName}} {{json .Config.Cmd}} {{.State.Status}}"},
 	"volume":    {"volume", "inspect", "--format", "{{.Name}} {{.Driver}}"},
 	"secret":    {"secret", "inspect", "--showsecret", "--format", "{{.Spec.Name}} {{.SecretData}}"},
 	"network":   {"network", "inspect", "--format", "{{.Name}} {{.Driver}} {{json .Subnets}}"},

@@ -110,15 +110,26 @@ func (s *scene) judge(what string, seen map[string]string, expected []map[string
 	}
 	for _, o := range objects {
 		how, want := seen[o.String()], expected[n][o.String()]
+		if begun && s.partial(o, n, how) {
+			continue
+		}
 		if how == want || begun && how == expected[n+1][o.String()] {
 			continue
 		}
 		fail("after %d steps (the last: %v): %s is %q, want %q", n, s.last(n), o, how, want)
 	}
-	if seen["check"] != "clean" {
+	if seen["check"] != "clean" && !(begun && s.steps[n].args[0] == "volume" && strings.Contains(seen["check"], "an import into it was cut off")) {
 		fail("system check, after its repair: %s", seen["check"])
 	}
 	return ok
+}
+
+// partial says whether a command that was under way may have left an object
+// so: files that are copied to where a user has put others come one by one.
+func (s *scene) partial(o object, n int, how string) bool {
+	args := s.steps[n].args
+	return !strings.HasPrefix(how, "damaged") && how != "absent" &&
+		(args[0] == "cp" && o.kind == "container" || args[0] == "volume" && args[1] == "import" && o.name == args[2])
 }
 
 func (s *scene) last(n int) string {
