@@ -62,6 +62,7 @@ var fullNodes = []command.Node{
 	{Path: "image build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "buildx", Short: "Build images"},
 	{Path: "buildx build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
+	{Path: "buildx bake", Short: "Build the images of a bake file", Elsewhere: true},
 	{Path: "builder", Short: "Manage builds"},
 	{Path: "builder build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "login", Short: "Log in to a container registry", Elsewhere: true},

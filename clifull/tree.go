@@ -24,6 +24,7 @@ func (s *session) nodes() []command.Node {
 		{Path: "image build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
 		{Path: "buildx", Short: "Build images"},
 		{Path: "buildx build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
+		{Path: "buildx bake", Short: "Build the images of a bake file", Build: s.bake},
 		{Path: "builder", Short: "Manage builds"},
 		{Path: "builder build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
 		{Path: "login", Short: "Log in to a container registry", Build: s.login},
