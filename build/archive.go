@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"hull/codec"
 	"hull/image"
 )
 
@@ -73,7 +74,7 @@ func isArchive(open func() (io.ReadCloser, error)) (bool, error) {
 	if begin = begin[:n]; image.DetectCompression(begin) == image.Uncompressed {
 		return isTar(begin), nil
 	}
-	z, _, err := image.Decompress(io.MultiReader(bytes.NewReader(begin), f))
+	z, _, err := image.Decompress(codec.Codec{}, io.MultiReader(bytes.NewReader(begin), f))
 	if err != nil {
 		return false, nil
 	}
@@ -101,7 +102,7 @@ func (p *placing) extract(w *tar.Writer, a *placed) error {
 	defer f.Close()
 	h := sha256.New()
 	raw := io.TeeReader(f, h)
-	z, _, err := image.Decompress(raw)
+	z, _, err := image.Decompress(codec.Codec{}, raw)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"hull/containerfile"
+	"hull/codec"
 	"hull/image"
 	"hull/layer"
 )
@@ -126,7 +127,7 @@ func unpackContext(ctx context.Context, dir string, r io.Reader) error {
 		return err
 	}
 	defer root.Close()
-	z, _, err := image.Decompress(r)
+	z, _, err := image.Decompress(codec.Codec{}, r)
 	if err != nil {
 		return err
 	}

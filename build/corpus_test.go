@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"hull/blob"
+	"hull/codec"
 	"hull/image"
 	"hull/inroot"
 	"hull/layer"
@@ -429,5 +430,6 @@ func (h *hull) stores(t *testing.T) (*image.Store, *snapshot.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	images.Codec = codec.Codec{}
 	return images, snaps
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"hull/codec"
 	"hull/image"
 	"hull/layer"
 )
@@ -61,7 +62,7 @@ func (st *stage) adopt(ctx context.Context, k string, step image.Step, blob io.R
 		if blob == nil {
 			return own, errors.New("a step has a layer, and it is not there")
 		}
-		z, _, err := image.Decompress(blob)
+		z, _, err := image.Decompress(codec.Codec{}, blob)
 		if err != nil {
 			return own, err
 		}
@@ -159,7 +160,7 @@ func (b *building) fetchMount(ctx context.Context, id, dir string) error {
 			return fmt.Errorf("import the cache mount %s from %s: %w", id, c.Name(), err)
 		}
 		defer blob.Close()
-		z, _, err := image.Decompress(blob)
+		z, _, err := image.Decompress(codec.Codec{}, blob)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"hull/build"
+	"hull/codec"
 	"hull/image"
 	"hull/oci"
 	"hull/registry"
@@ -138,7 +139,7 @@ func packed(dir string, open func() (io.ReadCloser, error)) (name string, d oci.
 	}
 	defer f.Close()
 	h := oci.Digest("sha256:").Hash()
-	z, err := image.Compress(io.MultiWriter(f, h), image.Zstd, 0)
+	z, err := image.Compress(codec.Codec{}, io.MultiWriter(f, h), image.Zstd, 0)
 	if err == nil {
 		if _, err = io.Copy(z, in); err == nil {
 			err = z.Close()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"hull/build"
+	"hull/codec"
 	"hull/command"
 	"hull/engine"
 	"hull/front"
@@ -40,7 +41,7 @@ func (s *session) openEngine(ctx context.Context, place front.Place) (*engine.En
 		Root: place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
 		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts, CgroupManager: g.CgroupManager,
 		Hooks: g.Hooks, CDIDirs: g.CDIDirs, GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: true,
-		Warn: s.warn,
+		Warn: s.warn, Codec: codec.Codec{},
 	})
 }
 

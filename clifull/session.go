@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hull/blob"
+	"hull/codec"
 	"hull/command"
 	"hull/front"
 	"hull/image"
@@ -77,7 +78,7 @@ func (s *session) store(ctx context.Context) (*image.Store, error) {
 	}
 	images, err := image.Open(place.ImageRoot, blobs, snaps)
 	if err == nil {
-		images.Also = place.ImageStores
+		images.Also, images.Codec = place.ImageStores, codec.Codec{}
 	}
 	return images, err
 }

@@ -37,6 +37,7 @@ func (s *session) nodes() []command.Node {
 		{Path: "image push", Short: "Push an image to a specified destination", Build: s.push},
 		{Path: "image search", Short: "Search registry for image", Build: s.search},
 	}
-	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true})
+	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true},
+		command.Node{Path: "internal-codec", Short: "Compress or decompress", Build: s.codec, Hidden: true})
 	return slices.Concat(nodes, s.manifestNodes(), s.registryNodes(), s.trustNodes())
 }

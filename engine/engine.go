@@ -96,6 +96,8 @@ type Options struct {
 	// the roots of further stores, whose images are read.
 	ImageRoot   string
 	ImageStores []string
+	// Codec reads and writes compressed layers; nil starts hull-full for it.
+	Codec image.Codec
 	// StorageDriver and StorageOpts are for snapshot.Open.
 	StorageDriver string
 	StorageOpts   []string
@@ -222,11 +224,18 @@ func (e *Engine) Images() (*image.Store, error) {
 		}
 		store, err := image.Open(e.imageRoot(), b, s)
 		if err == nil {
-			store.Also = e.o.ImageStores
+			store.Also, store.Codec = e.o.ImageStores, e.codec()
 			store.Builtins = []image.Builtin{e.welcome()}
 		}
 		return store, err
 	})
+}
+
+func (e *Engine) codec() image.Codec {
+	if e.o.Codec != nil {
+		return e.o.Codec
+	}
+	return image.Program{filepath.Join(e.o.LibexecDir, "hull-full"), "internal-codec"}
 }
 
 func (e *Engine) imageRoot() string {

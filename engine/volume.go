@@ -474,7 +474,7 @@ func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) err
 		return fmt.Errorf("import into volume %s: %w", v.Name, err)
 	}
 	defer root.Close()
-	z, _, err := image.Decompress(r)
+	z, _, err := image.Decompress(e.codec(), r)
 	if err != nil {
 		return fmt.Errorf("import into volume %s: %w", v.Name, err)
 	}

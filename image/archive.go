@@ -90,7 +90,7 @@ func (s *Store) openSource(ctx context.Context, src Source) (files, error) {
 // spool keeps a stream in a nameless file below the store, uncompressed: what
 // comes first in an archive may need what comes last.
 func (s *Store) spool(ctx context.Context, r io.Reader) (files, error) {
-	z, _, err := Decompress(contextReader{ctx, r})
+	z, _, err := Decompress(s.Codec, contextReader{ctx, r})
 	if err != nil {
 		return nil, fmt.Errorf("read archive: %w", err)
 	}

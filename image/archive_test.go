@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/codec"
 	"hull/oci"
 )
 
@@ -474,7 +475,7 @@ func TestXzCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z, c, err := Decompress(bytes.NewReader(packed[:len(packed)-20]))
+	z, c, err := Decompress(codec.Codec{}, bytes.NewReader(packed[:len(packed)-20]))
 	if err != nil || c != Xz {
 		t.Fatal(c, err)
 	}

@@ -3,15 +3,9 @@ package image
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
 )
 
 // A Compression of a layer or an archive.
@@ -40,9 +34,6 @@ var magics = []struct {
 	{Bzip2, []byte("BZh")},
 }
 
-// maxWindow bounds the memory that a zstd stream may ask for.
-const maxWindow = 128 << 20
-
 // DetectCompression tells the compression of what begins with begin, of which
 // six bytes suffice. A zstd stream may begin with skippable frames
 // (zstd:chunked has them at the end only).
@@ -58,64 +49,61 @@ func DetectCompression(begin []byte) Compression {
 	return Uncompressed
 }
 
+// A Codec reads and writes compressed data; the kinds are those of Compression.
+// It is not this package's: tables for compressors would cost each start of the
+// engine a fifth of a millisecond.
+type Codec interface {
+	// Decompress returns what r holds. Closing it does not close r.
+	Decompress(r io.Reader, kind string) (io.ReadCloser, error)
+	// Compress returns a writer that compresses to w. Its Close flushes and
+	// does not close w. The zero level is the usual one.
+	Compress(w io.Writer, kind string, level int) (io.WriteCloser, error)
+}
+
 // Decompress returns what r holds uncompressed, and how it was compressed.
 // Closing it does not close r.
-func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
+func Decompress(k Codec, r io.Reader) (io.ReadCloser, Compression, error) {
 	b := bufio.NewReaderSize(r, 256<<10)
 	begin, err := b.Peek(6)
 	if err != nil && err != io.EOF {
 		return nil, "", err
 	}
 	c := DetectCompression(begin)
-	switch c {
-	case Gzip:
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return nil, c, fmt.Errorf("decompress gzip: %w", err)
-		}
-		return z, c, nil
-	case Zstd:
-		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, c, fmt.Errorf("decompress zstd: %w", err)
-		}
-		return z.IOReadCloser(), c, nil
-	case Xz:
-		z, err := unxz(b)
-		return z, c, err
-	case Bzip2:
-		return io.NopCloser(bzip2.NewReader(b)), c, nil
+	var z io.ReadCloser
+	switch {
+	case c == Uncompressed:
+		return io.NopCloser(b), c, nil
+	case c == Xz:
+		z, err = unxz(b)
+	case k == nil:
+		err = errNoCodec
+	default:
+		z, err = k.Decompress(b, string(c))
 	}
-	return io.NopCloser(b), c, nil
+	if err != nil {
+		return nil, c, fmt.Errorf("decompress %s: %w", c, err)
+	}
+	return z, c, nil
 }
 
 // Compress returns a writer that compresses to w. Its Close flushes and does
 // not close w. The zero level is the usual one.
-func Compress(w io.Writer, c Compression, level int) (io.WriteCloser, error) {
-	switch c {
-	case Uncompressed:
+func Compress(k Codec, w io.Writer, c Compression, level int) (z io.WriteCloser, err error) {
+	switch {
+	case c == Uncompressed:
 		return nopWriteCloser{w}, nil
-	case Gzip:
-		if level == 0 {
-			level = gzip.DefaultCompression
-		}
-		z, err := pgzip.NewWriterLevel(w, level)
-		if err != nil {
-			return nil, fmt.Errorf("compress gzip: %w", err)
-		}
-		if err := z.SetConcurrency(1<<20, max(runtime.GOMAXPROCS(0), 1)); err != nil {
-			return nil, fmt.Errorf("compress gzip: %w", err)
-		}
-		return z, nil
-	case Zstd:
-		l := zstd.SpeedDefault
-		if level != 0 {
-			l = zstd.EncoderLevelFromZstd(level)
-		}
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(l))
+	case k == nil:
+		err = errNoCodec
+	default:
+		z, err = k.Compress(w, string(c), level)
 	}
-	return nil, errors.New("compress " + string(c) + ": this kind is only read")
+	if err != nil {
+		return nil, fmt.Errorf("compress %s: %w", c, err)
+	}
+	return z, nil
 }
+
+var errNoCodec = errors.New("this store was opened without a codec")
 
 type nopWriteCloser struct{ io.Writer }
 

@@ -36,12 +36,12 @@ func (s *Store) AddLayer(ctx context.Context, parent oci.Digest, r io.Reader, o 
 	packed := io.WriteCloser(nopWriteCloser{w})
 	if compression == Uncompressed && o.Compression != Uncompressed {
 		compression = o.Compression
-		if packed, err = Compress(w, compression, o.Level); err != nil {
+		if packed, err = Compress(s.Codec, w, compression, o.Level); err != nil {
 			return Layer{}, err
 		}
 	}
 	keep = io.TeeReader(in, packed)
-	z, _, err := Decompress(keep)
+	z, _, err := Decompress(s.Codec, keep)
 	if err != nil {
 		return Layer{}, fmt.Errorf("read layer: %w", err)
 	}

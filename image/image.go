@@ -86,6 +86,8 @@ type Store struct {
 	// Also are the roots of further stores, whose images are here too, but only
 	// to be read. The stores of blobs and snapshots have them as well.
 	Also []string
+	// Codec reads and writes what is compressed; nil fails at it.
+	Codec Codec
 
 	dir   string
 	blobs *blob.Store

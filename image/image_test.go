@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hull/blob"
+	"hull/codec"
 	"hull/oci"
 )
 
@@ -33,6 +34,7 @@ func storeIn(t testing.TB, root string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Codec = codec.Codec{}
 	return s
 }
 

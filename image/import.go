@@ -50,7 +50,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Image
 		return Image{}, err
 	}
 	defer hold.Release()
-	z, _, err := Decompress(r)
+	z, _, err := Decompress(s.Codec, r)
 	if err != nil {
 		return Image{}, fmt.Errorf("import image: %w", err)
 	}

@@ -236,7 +236,7 @@ func (s *Store) OpenLayer(ctx context.Context, l Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, _, err := Decompress(contextReader{ctx, f})
+	z, _, err := Decompress(s.Codec, contextReader{ctx, f})
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -367,7 +367,7 @@ func (s *Store) saveLayer(ctx context.Context, out output, l Layer, name func(oc
 	}
 	defer f.Close()
 	h := oci.Digest("sha256:").Hash()
-	z, err := Compress(io.MultiWriter(f, h), Gzip, 0)
+	z, err := Compress(s.Codec, io.MultiWriter(f, h), Gzip, 0)
 	if err != nil {
 		return l, err
 	}

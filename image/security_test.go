@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"hull/codec"
 	"hull/layer"
 	"hull/oci"
 	"hull/snapshot"
@@ -31,13 +32,13 @@ func TestCP01NoProgramIsRun(t *testing.T) {
 	text := strings.Repeat("hello ", 1000)
 	for _, c := range []Compression{Gzip, Zstd} {
 		var b bytes.Buffer
-		z, err := Compress(&b, c, 0)
+		z, err := Compress(codec.Codec{}, &b, c, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		io.WriteString(z, text)
 		z.Close()
-		r, got, err := Decompress(&b)
+		r, got, err := Decompress(codec.Codec{}, &b)
 		if err != nil || got != c {
 			t.Fatalf("%s: %v, %v", c, got, err)
 		}
@@ -130,7 +131,7 @@ func TestUNP02Bomb(t *testing.T) {
 	s.snaps = snaps
 	packed := func(r io.Reader) []byte {
 		var b bytes.Buffer
-		z, err := Compress(&b, Zstd, 1)
+		z, err := Compress(codec.Codec{}, &b, Zstd, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

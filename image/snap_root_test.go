@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hull/blob"
+	"hull/codec"
 	"hull/oci"
 	"hull/snapshot"
 )
@@ -39,6 +40,7 @@ func newRootStore(t testing.TB, root, driver string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Codec = codec.Codec{}
 	return s
 }
 
@@ -52,7 +54,7 @@ func pulled(t testing.TB, layers ...[]byte) (manifest, config []byte, blobs map[
 	for i, l := range layers {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, oci.FromBytes(l))
 		var b bytes.Buffer
-		z, err := Compress(&b, []Compression{Gzip, Zstd}[i%2], 1)
+		z, err := Compress(codec.Codec{}, &b, []Compression{Gzip, Zstd}[i%2], 1)
 		if err != nil {
 			t.Fatal(err)
 		}

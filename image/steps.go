@@ -212,7 +212,7 @@ func (s *Store) Restore(ctx context.Context, parent oci.Digest, l Layer) (Layer,
 		return l, err
 	}
 	defer draft.Abort()
-	if _, err := unpack(ctx, draft, f, l.Diff); err != nil {
+	if _, err := s.unpack(ctx, draft, f, l.Diff); err != nil {
 		return l, err
 	}
 	return l, draft.Commit(l.Chain)

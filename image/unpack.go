@@ -88,7 +88,7 @@ func (j *unpackJob) fill(ctx context.Context) (*snapshot.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := unpack(ctx, draft, j.st.reader(), j.diff)
+	size, err := j.s.unpack(ctx, draft, j.st.reader(), j.diff)
 	if err != nil {
 		draft.Abort()
 		return nil, err
@@ -99,8 +99,8 @@ func (j *unpackJob) fill(ctx context.Context) (*snapshot.Draft, error) {
 
 // unpack applies r, compressed or not, to draft, and makes sure that the tar
 // has the digest diff. It returns the tar's size.
-func unpack(ctx context.Context, draft *snapshot.Draft, r io.Reader, diff oci.Digest) (int64, error) {
-	z, _, err := Decompress(contextReader{ctx, r})
+func (s *Store) unpack(ctx context.Context, draft *snapshot.Draft, r io.Reader, diff oci.Digest) (int64, error) {
+	z, _, err := Decompress(s.Codec, contextReader{ctx, r})
 	if err != nil {
 		return 0, err
 	}
@@ -178,7 +178,7 @@ func (s *Store) layerSize(ctx context.Context, diff oci.Digest, l oci.Descriptor
 		return 0, err
 	}
 	defer f.Close()
-	z, _, err := Decompress(contextReader{ctx, f})
+	z, _, err := Decompress(s.Codec, contextReader{ctx, f})
 	if err != nil {
 		return 0, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"go.podman.io/storage/pkg/chunked/compressor"
 
+	"hull/codec"
 	"hull/image"
 	"hull/oci"
 	"hull/state"
@@ -41,7 +42,7 @@ func addAnnotations(had, made map[string]string) map[string]string {
 // that belong to the result.
 func (p *push) compressor(w io.Writer, c image.Compression, notes map[string]string) (io.WriteCloser, error) {
 	if c != image.ZstdChunked {
-		return image.Compress(w, c, p.o.Level)
+		return image.Compress(codec.Codec{}, w, c, p.o.Level)
 	}
 	var level *int
 	if p.o.Level != 0 {

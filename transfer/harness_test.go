@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"hull/blob"
+	"hull/codec"
 	"hull/image"
 	"hull/oci"
 	"hull/registry"
@@ -59,6 +60,7 @@ func harness(t testing.TB, root string) *Transfer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	images.Codec = codec.Codec{}
 	no, retries := false, 2
 	return &Transfer{
 		Images:   images,
