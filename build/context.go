@@ -16,8 +16,8 @@ import (
 	"slices"
 	"strings"
 
-	"hull/containerfile"
 	"hull/codec"
+	"hull/containerfile"
 	"hull/image"
 	"hull/layer"
 )
