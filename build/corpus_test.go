@@ -207,6 +207,7 @@ func (c *corpusCase) command(dir string, words ...string) *exec.Cmd {
 var (
 	tempPath = regexp.MustCompile(`/[^ :"]*/(TestCorpus[^/ :"]*)/\d+`)
 	longID   = regexp.MustCompile(`[0-9a-f]{64}`)
+	stepNo   = regexp.MustCompile(`\bstep \d+`)
 )
 
 func (h *hull) build(t *testing.T, c *corpusCase, dir string) string {
@@ -216,6 +217,7 @@ func (h *hull) build(t *testing.T, c *corpusCase, dir string) string {
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	text := longID.ReplaceAllString(tempPath.ReplaceAllString(errs.String(), "DIR"), "ID")
+	text = stepNo.ReplaceAllString(text, "step N") // of the plan, which grows with the runtime
 	if err != nil {
 		return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), text)
 	}
