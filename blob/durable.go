@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -133,4 +134,17 @@ func (s *Store) Sync() error {
 		delete(s.unsynced, d)
 	}
 	return nil
+}
+
+// TidyMarks removes the marks of blobs that never came. Nobody may be storing
+// any: a mark is made before its blob.
+func (s *Store) TidyMarks() {
+	for _, alg := range []string{"sha256", "sha512"} {
+		marks, _ := filepath.Glob(filepath.Join(s.root, alg, "*.unsynced"))
+		for _, m := range marks {
+			if _, err := os.Lstat(strings.TrimSuffix(m, ".unsynced")); errors.Is(err, fs.ErrNotExist) {
+				os.Remove(m)
+			}
+		}
+	}
 }

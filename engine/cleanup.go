@@ -195,7 +195,7 @@ func (e *Engine) giveBack(ctx context.Context, r *record, s *runState) error {
 	if r.Created.IsZero() || r.usesNetwork(e) {
 		m, err := e.Networks()
 		if err == nil {
-			err = m.Teardown(ctx, network.TeardownOptions{ContainerID: r.ID})
+			err = m.Teardown(ctx, network.TeardownOptions{ContainerID: r.ID, Search: !s.running() && s.Networks == nil})
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -247,15 +247,19 @@ func (e *Engine) removeGroup(r *record, s *runState) error {
 	if err != nil {
 		return fmt.Errorf("remove cgroup: %w", err)
 	}
-	if s.Started || s.Cgroup == "" {
-		// With a pid namespace its processes ended with the first.
+	// With a pid namespace its processes ended with the first. But a plan whose
+	// monitor was killed goes on, and may enter the group only now.
+	for range 3 {
 		if pids, err := g.Pids(); err == nil && len(pids) > 0 {
 			if err := g.Kill(); err != nil {
 				return fmt.Errorf("remove cgroup: %w", err)
 			}
 		}
+		if err = g.Remove(); err == nil {
+			return nil
+		}
 	}
-	return g.Remove()
+	return err
 }
 
 // killLeft kills what of a container still runs, when no state says what.

@@ -127,6 +127,7 @@ func (s *Store) collect(ctx context.Context, only *content) (Collected, error) {
 		if only, err = s.everything(); err != nil {
 			return done, err
 		}
+		s.blobs.TidyMarks()
 	}
 	if err := s.collectLayers(ctx, only, live, &done); err != nil {
 		return done, err

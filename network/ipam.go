@@ -24,9 +24,9 @@ var ErrExhausted = errors.New("no free address")
 // container.
 var ErrAddressInUse = errors.New("address in use")
 
-// leases gives out the addresses of one network. A lease is a file named after
-// the address and created exclusively: that is the whole lock, and the cost
-// does not depend on how many there are. The file .next is a hint where to
+// leases gives out the addresses of one network. A lease is a link named after
+// the address, which reads as the holder: made in one call, exclusively, it is
+// the whole lock, and the cost does not depend on how many there are. The file .next is a hint where to
 // look first, so that an address is not used again soon.
 type leases struct {
 	dir string
@@ -36,7 +36,7 @@ type leases struct {
 	bury func(container string) error
 }
 
-// A lease is the content of such a file.
+// A lease is what such a link reads as.
 type lease struct {
 	container string
 	device    string // the host's end of the veth; "-" for none
@@ -170,32 +170,32 @@ func (l *leases) take(a netip.Addr, container, device string) error {
 func (l *leases) path(a netip.Addr) string { return filepath.Join(l.dir, a.String()) }
 
 func (l *leases) claim(a netip.Addr, container, device string) (bool, error) {
-	f, err := os.OpenFile(l.path(a), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	err := os.Symlink(container+" "+device, l.path(a))
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("take address %s: %w", a, err)
 	}
-	defer f.Close()
-	if _, err := f.WriteString(container + " " + device + "\n"); err != nil {
-		os.Remove(f.Name())
-		return false, fmt.Errorf("take address %s: %w", a, err)
-	}
 	return true, nil
 }
 
 func (l *leases) read(a netip.Addr) (lease, error) {
-	b, err := os.ReadFile(l.path(a))
+	text, err := os.Readlink(l.path(a))
+	if errors.Is(err, unix.EINVAL) { // an earlier version's, which may still be held
+		var b []byte
+		b, err = os.ReadFile(l.path(a))
+		text = strings.TrimSuffix(string(b), "\n")
+	}
 	if err != nil {
 		return lease{}, err
 	}
-	fi, err := os.Stat(l.path(a))
+	fi, err := os.Lstat(l.path(a))
 	if err != nil {
 		return lease{}, err
 	}
 	got := lease{taken: fi.ModTime()}
-	got.container, got.device, _ = strings.Cut(strings.TrimSuffix(string(b), "\n"), " ")
+	got.container, got.device, _ = strings.Cut(text, " ")
 	return got, nil
 }
 
@@ -223,6 +223,22 @@ func (l *leases) reclaim(a netip.Addr) bool {
 	}
 	err = os.Remove(l.path(a))
 	return err == nil || errors.Is(err, fs.ErrNotExist)
+}
+
+// releaseAll gives back everything that the container holds.
+func (l *leases) releaseAll(container string) error {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if a, err := netip.ParseAddr(e.Name()); err == nil {
+			if err := l.release(a, container); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // release gives a back if the container holds it.

@@ -6,13 +6,19 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"hull/state"
 )
 
 // TeardownOptions name the container.
 type TeardownOptions struct {
 	ContainerID string
+	// Search is for a container whose Setup may have been cut off before it
+	// wrote down what it took: that is looked for.
+	Search bool
 }
 
 // Teardown gives back what Setup took: leases, published ports, names. The
@@ -22,7 +28,14 @@ type TeardownOptions struct {
 func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
 	r, err := m.readRecord(o.ContainerID)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		if o.Search {
+			err = m.search(o.ContainerID)
+		} else {
+			err = nil
+		}
+		if err == nil {
+			return nil
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("tear down the networks of container %s: %w", short(o.ContainerID), err)
@@ -38,6 +51,28 @@ func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
 		}
 	}
 	return m.forget(r)
+}
+
+// search gives back what no record tells of.
+func (m *Manager) search(container string) error {
+	dir, err := m.bootDir()
+	if err != nil {
+		return err
+	}
+	networks, err := os.ReadDir(filepath.Join(dir, "leases"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, n := range networks {
+		m.removeNames(container, n.Name())
+		if err := m.leases(dir, n.Name(), nil).releaseAll(container); err != nil {
+			return err
+		}
+	}
+	if err := state.CleanTemp(filepath.Join(dir, "containers")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // forget removes a container's files; its record last, since it is the list.

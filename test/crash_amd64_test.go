@@ -45,7 +45,7 @@ func crashPoints(t *testing.T, actions []stepper.Action) {
 	if _, err := os.Stat("/bin/busybox"); err != nil {
 		t.Skip("needs Debian's busybox-static")
 	}
-	workers, sample := runtime.NumCPU(), crashSample
+	workers, sample := crashWorkers(), crashSample
 	if os.Getenv("CRASH_FULL") != "" || os.Getenv("CRASH_ONLY") != "" {
 		sample = 0
 	}
@@ -172,4 +172,12 @@ func sumUp(t *testing.T, dir string, workers int) {
 		t.Logf("%-28s %4d points, %2d unharmed, %2d failures", key, sums[key].points, sums[key].unharmed, sums[key].failures)
 	}
 	t.Logf("in sum: %d points tried, %d times unharmed, failures %d", all.points, all.unharmed, all.failures)
+}
+
+// crashWorkers is one a processor: CRASH_WORKERS says otherwise.
+func crashWorkers() int {
+	if n, err := strconv.Atoi(os.Getenv("CRASH_WORKERS")); err == nil && n > 0 {
+		return n
+	}
+	return runtime.NumCPU()
 }

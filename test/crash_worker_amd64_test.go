@@ -33,6 +33,7 @@ type crashReport struct {
 	Point        string
 	Hit          bool
 	Took         int64    // milliseconds
+	Said         string   // how the command ended, and what it said
 	Problems     []string `json:",omitempty"`
 }
 
@@ -180,7 +181,7 @@ func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err err
 	}
 	choose := int(w.o.Seed%7) + n
 	res, run := w.traced(c, a, n, choose)
-	r := crashReport{Case: c.name, Action: a.String(), Point: fmt.Sprintf("%d: not reached", n)}
+	r := crashReport{Said: res.String(), Case: c.name, Action: a.String(), Point: fmt.Sprintf("%d: not reached", n)}
 	if run != nil {
 		if p := run.Hit(); p != nil {
 			r.Point, r.Hit = p.String(), true
@@ -201,7 +202,7 @@ func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err err
 		return false, err
 	}
 	if len(w.problems) > 0 {
-		fmt.Fprintf(os.Stderr, "%s, %s at %s\n\t%s\n", c.name, r.Action, r.Point, strings.Join(w.problems, "\n\t"))
+		fmt.Fprintf(os.Stderr, "%s, %s at %s\n\t%s\n\t%s\n", c.name, r.Action, r.Point, r.Said, strings.Join(w.problems, "\n\t"))
 		err = w.rebuild()
 	}
 	return r.Hit, err
