@@ -61,7 +61,7 @@ func (e *Engine) recoverVolume(ctx context.Context, name string) error {
 		return nil
 	}
 	if !fileExists(filepath.Join(dir, "volume.json")) {
-		return e.dropVolume(ctx, name)
+		return e.dropUnfinished(ctx, name)
 	}
 	if err := state.CleanTemp(dir); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (e *Engine) ensureVolume(ctx context.Context, m Mount, r *record) (string, 
 		return "", fmt.Errorf("volume %s: %w", m.Source, ErrNotFound)
 	}
 	o := VolumeCreateOptions{Name: m.Source, Driver: m.VolumeDriver, Labels: m.VolumeLabels, Options: m.VolumeOptions}
-	return m.Source, e.makeVolume(ctx, o, m.Anonymous)
+	return m.Source, e.makeVolume(ctx, o, m.Anonymous, l)
 }
 
 // mountVolume returns the directory of a volume, or of the part that is asked
@@ -326,6 +326,17 @@ func shiftOwners(root *os.File, uids, gids []oci.LinuxIDMapping) error {
 	})
 }
 
+// dropVolume removes what there is of a volume that has no record any more.
+func (e *Engine) dropVolume(ctx context.Context, name string) error {
+	unix.Unmount(filepath.Join(e.volumeDir(name), "_data"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if fileExists(filepath.Join(e.imageRoot(), "snapshots")) {
+		if err := e.unpin(ctx, volumePin(name)); err != nil {
+			return err
+		}
+	}
+	return e.removeAnonymous(ctx, name, "")
+}
+
 // removeAnonymous removes a volume that was made for the container alone; one
 // that was not made yet has no name.
 func (e *Engine) removeAnonymous(ctx context.Context, name, container string) error {
@@ -345,6 +356,10 @@ func (e *Engine) removeAnonymous(ctx context.Context, name, container string) er
 		return err
 	}
 	project := snapshot.ProjectOf(e.volumeDir(name))
+	// The mark of an unfinished removal goes last.
+	if err := inroot.RemoveAll(root, name+"/_data"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
 	if err := inroot.RemoveAll(root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}

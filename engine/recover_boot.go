@@ -158,5 +158,5 @@ func (e *Engine) dropUnfinished(ctx context.Context, name string) error {
 	if !fileExists(filepath.Join(dir, unfinishedFile)) && (len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)) {
 		return nil
 	}
-	return e.removeAnonymous(ctx, name, "")
+	return e.dropVolume(ctx, name)
 }

@@ -129,11 +129,20 @@ func (e *Engine) VolumeCreate(ctx context.Context, o VolumeCreateOptions) (strin
 		}
 		return "", fmt.Errorf("volume with name %s already exists: %w", o.Name, ErrExists)
 	}
-	return o.Name, e.makeVolume(ctx, o, false)
+	return o.Name, e.makeVolume(ctx, o, false, l)
 }
 
-// makeVolume makes a volume whose lock is held and that does not exist.
-func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymous bool) error {
+// makeVolume makes a volume whose lock is held and that does not exist. What
+// fails is taken back; if that fails too, the next command tries.
+func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymous bool, l *lock) error {
+	err := e.buildVolume(ctx, o, anonymous)
+	if err != nil && !fileExists(filepath.Join(e.volumeDir(o.Name), "volume.json")) && e.dropUnfinished(context.WithoutCancel(ctx), o.Name) != nil {
+		l.abandon()
+	}
+	return err
+}
+
+func (e *Engine) buildVolume(ctx context.Context, o VolumeCreateOptions, anonymous bool) error {
 	v := Volume{Name: o.Name, Driver: firstOf(o.Driver, "local"), CreatedAt: time.Now(), Labels: o.Labels, Options: o.Options,
 		Scope: "local", Anonymous: anonymous, NeedsCopyUp: true, NeedsChown: true}
 	if err := e.checkVolume(ctx, &v); err != nil {
@@ -148,8 +157,8 @@ func (e *Engine) makeVolume(ctx context.Context, o VolumeCreateOptions, anonymou
 		}
 	}
 	if fileExists(e.volumeDir(o.Name)) {
-		// Of one that was never whole, or is not wholly gone: its files are not the new one's.
-		if err := e.dropVolume(ctx, o.Name); err != nil {
+		// What is left of one that is not wholly gone is not the new one's.
+		if err := e.dropUnfinished(ctx, o.Name); err != nil {
 			return fmt.Errorf("create volume %s: %w", o.Name, err)
 		}
 	}
@@ -377,6 +386,7 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 		return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
 	if err := e.dropVolume(ctx, v.Name); err != nil {
+		l.abandon() // the next command goes on
 		return "", err
 	}
 	if !v.Anonymous {
@@ -386,17 +396,6 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 	}
 	e.volumeEvent("remove", v.Name)
 	return v.Name, nil
-}
-
-// dropVolume removes what there is of a volume that has no record any more.
-func (e *Engine) dropVolume(ctx context.Context, name string) error {
-	unix.Unmount(filepath.Join(e.volumeDir(name), "_data"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	if fileExists(filepath.Join(e.imageRoot(), "snapshots")) {
-		if err := e.unpin(ctx, volumePin(name)); err != nil {
-			return err
-		}
-	}
-	return e.removeAnonymous(ctx, name, "")
 }
 
 // VolumePrune removes volumes that no container has: those without a name, or

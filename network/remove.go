@@ -71,18 +71,17 @@ func (m *Manager) unused(h *host, n *Network) error {
 
 func removeBridge(h *host, n *Network) error {
 	l, err := h.routes.link(n.Interface)
-	if errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENODEV): // a removal that was cut off may have left the rest
+	case err != nil:
 		return err
-	}
-	if l.kind != "bridge" {
+	case l.kind != "bridge":
 		return nil
-	}
-	h.routes.linkDelete(l.index, l.name)
-	if err := h.routes.flush(); err != nil {
-		return err
+	default:
+		h.routes.linkDelete(l.index, l.name)
+		if err := h.routes.flush(); err != nil {
+			return err
+		}
 	}
 	for set, e := range bridgeElements(n) {
 		h.filter.elements(unix.NFT_MSG_DELSETELEM, 0, unix.NFPROTO_INET, tableName, set, e)
