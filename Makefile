@@ -42,6 +42,7 @@ CRASH_RUNS ?= 100
 crash: ## 48 commands killed, and made to fail, at every call that writes (CRASH_SHARD=i/n a share); five at CRASH_RUNS random moments
 	CRASH_FULL=1 $(GO) test -count=1 -timeout 180m -run AtEveryCall -v ./test
 	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run KilledCommands -v ./engine
+	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run F07Killed -v ./build
 
 races: ## the races of docs/security-tests.md, as often as they ask
 	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine

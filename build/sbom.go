@@ -24,7 +24,7 @@ import (
 
 // An SBOM says where the list of an image's packages goes: as SPDX 2.3, and as
 // one package URL a line. It is read from the image's own files (the databases of
-// dpkg and apk, what Go binaries say of themselves), without another program.
+// dpkg, apk and rpm, what Go binaries say of themselves), without another program.
 type SBOM struct {
 	Output, PURLOutput           string // files of the machine
 	ImageOutput, ImagePURLOutput string // paths in the image
@@ -121,6 +121,20 @@ func components(ctx context.Context, t *tree) ([]component, error) {
 		if st, err := t.lstat(real); err == nil && !isDir(st) {
 			all = append(all, db.parse(t, distro, real)...)
 		}
+	}
+	for _, p := range rpmDatabases {
+		real, err := t.resolve(p, true)
+		if err != nil {
+			return nil, err
+		}
+		if st, err := t.lstat(real); err != nil || isDir(st) {
+			continue
+		}
+		packages, err := rpm(t, distro, real)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, packages...)
 	}
 	if err := t.goBinaries(ctx, "/", &all); err != nil {
 		return nil, err

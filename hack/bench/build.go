@@ -1,0 +1,146 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// steps is how many RUN the file of the first two groups has.
+const steps = 20
+
+// build measures builds: all from the cache, all anew, a large tree, and, with
+// HULL_BENCH_DEBIAN naming a root file system of Debian as a tar, packages.
+func (b *bench) build() (*group, error) {
+	podman := []string{"podman", "--root", filepath.Join(b.dir, "podman"), "--runroot", filepath.Join(b.dir, "podman-run")}
+	if installed("podman") == "" {
+		podman = nil
+	}
+	if err := b.importFor(podman, filepath.Join(b.dir, "rootfs.tar"), "localhost/bench:1"); err != nil {
+		return nil, err
+	}
+	for _, f := range []func([]string) error{b.buildSteps, b.buildTree, b.buildPackages} {
+		if err := f(podman); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// importFor gives the peer an image, and Hull one that it has not.
+func (b *bench) importFor(podman []string, tar, name string) error {
+	commands := [][]string{podman}
+	if b.command(b.hull("image", "exists", name)).Run() != nil {
+		commands = append(commands, b.hull())
+	}
+	for _, c := range commands {
+		if c == nil {
+			continue
+		}
+		if out, err := b.command(append(c, "import", "--change", `CMD ["/bin/sh"]`, "--change", "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", tar, name)).CombinedOutput(); err != nil {
+			return fmt.Errorf("import %s: %w: %s", name, err, out)
+		}
+	}
+	return nil
+}
+
+// context makes a build's directory.
+func (b *bench) context(name, containerfile string) (string, error) {
+	dir := filepath.Join(b.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "Containerfile"), []byte(containerfile), 0o644)
+}
+
+func (b *bench) buildSteps(podman []string) error {
+	text := "FROM localhost/bench:1\n"
+	for i := range steps {
+		text += fmt.Sprintf("RUN echo %d > /f%d\n", i, i)
+	}
+	dir, err := b.context("steps", text)
+	if err != nil {
+		return err
+	}
+	if _, err := b.version(); err != nil { // for the empty program
+		return err
+	}
+	cached := &group{name: "build cached", about: fmt.Sprintf("%d RUN, all kept from before", steps), rounds: 20}
+	cold := &group{name: "build cold", about: fmt.Sprintf("%d RUN, all done anew", steps), rounds: 3}
+	if podman != nil {
+		cached.add("podman build", append(podman, "build", "-q", "--layers", "-t", "steps", dir)...)
+		cold.add("podman build", append(podman, "build", "-q", "--no-cache", "--layers", "-t", "steps", dir)...)
+	}
+	cached.add("hull build", b.hull("build", "-q", "-t", "steps", dir)...)
+	cached.add("an empty Go program", filepath.Join(b.dir, "empty"))
+	cold.add("hull build", b.hull("build", "-q", "--no-cache", "-t", "steps", dir)...)
+	cached.limit, cold.limit = 0.1, 0.1
+	for _, g := range []*group{cached, cold} {
+		g.measure()
+		g.print()
+	}
+	return nil
+}
+
+// buildTree copies 500 MB: 5000 files, half of their bytes random.
+func (b *bench) buildTree([]string) error {
+	dir, err := b.context("tree", "FROM scratch\nCOPY data /data\n")
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 100<<10)
+	for i := range 5000 {
+		if i%50 == 0 {
+			if err := os.MkdirAll(filepath.Join(dir, "data", fmt.Sprint(i/50)), 0o755); err != nil {
+				return err
+			}
+		}
+		rand.Read(block[:len(block)/2])
+		if err := os.WriteFile(filepath.Join(dir, "data", fmt.Sprint(i/50), fmt.Sprint(i)), block, 0o644); err != nil {
+			return err
+		}
+	}
+	g := &group{name: "build tree", about: "COPY of 500 MB, and the image of it", rounds: 3, limit: 1.3}
+	packer := "gzip"
+	if installed("pigz") != "" {
+		packer = "pigz"
+	}
+	g.add("tar | "+packer, "sh", "-c", fmt.Sprintf("tar -C %s -c data | %s > %s", dir, packer, filepath.Join(b.dir, "tree.tar.gz")))
+	g.add("hull build", b.hull("build", "-q", "--no-cache", "-t", "tree", dir)...)
+	g.list[1].before = func() { // neither the layer nor the sums of the files are there
+		b.command(b.hull("rmi", "-f", "tree")).Run()
+		b.command(b.hull("builder", "prune", "-af")).Run()
+		os.RemoveAll(filepath.Join(b.dir, "root", "build"))
+	}
+	g.measure()
+	g.print()
+	g.list[1].before()
+	return os.RemoveAll(dir)
+}
+
+// buildPackages installs packages of Debian, which are fetched from its mirror.
+func (b *bench) buildPackages(podman []string) error {
+	base := os.Getenv("HULL_BENCH_DEBIAN")
+	if base == "" {
+		return nil
+	}
+	if err := b.importFor(podman, base, "localhost/debian:1"); err != nil {
+		return err
+	}
+	dir, err := b.context("packages", "FROM localhost/debian:1\nRUN apt-get update && apt-get install -qy --no-install-recommends "+
+		strings.Join([]string{"curl", "python3-minimal"}, " ")+" && rm -rf /var/lib/apt/lists/*\n")
+	if err != nil {
+		return err
+	}
+	g := &group{name: "build packages", about: "apt-get install in a RUN, the mirror on the host's network", rounds: 3, limit: 1}
+	args := []string{"build", "-q", "--no-cache", "--network", "host", "-t", "packages", dir}
+	if podman != nil {
+		g.add("podman build", append(podman, args...)...)
+	}
+	g.add("hull build", b.hull(args...)...)
+	g.measure()
+	g.print()
+	return nil
+}
