@@ -41,7 +41,7 @@ func (m *mounts) cache(st *stage, x *instructions.Mount, target string) error {
 		if x.ReadOnly {
 			options = []string{"ro"}
 		}
-		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: filepath.Join(dir, "data"), Destination: target, Options: options})
+		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: filepath.Join(dir, "data"), Destination: target, Options: append(options, "z")})
 		return nil
 	})
 	return nil

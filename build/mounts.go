@@ -249,7 +249,7 @@ func (m *mounts) secret(st *stage, x *instructions.Mount, target string) error {
 		if err := os.Chown(file, int(number(x.UID, 0)), int(number(x.GID, 0))); err != nil {
 			return err
 		}
-		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: file, Destination: target, Options: []string{"ro"}})
+		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: file, Destination: target, Options: []string{"ro", "Z"}})
 		return nil
 	})
 	return nil

@@ -116,7 +116,7 @@ func (r *running) script(name, data string) error {
 		return err
 	}
 	dst := "/dev/pipes/" + name
-	r.mounts.extra = append(r.mounts.extra, engine.Mount{Type: "bind", Source: file, Destination: dst, Options: []string{"ro"}})
+	r.mounts.extra = append(r.mounts.extra, engine.Mount{Type: "bind", Source: file, Destination: dst, Options: []string{"ro", "Z"}})
 	r.mounts.keys = append(r.mounts.keys, data)
 	r.args = []string{dst}
 	return nil

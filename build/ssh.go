@@ -57,7 +57,7 @@ func (m *mounts) ssh(st *stage, x *instructions.Mount, target string, n int) err
 			return err
 		}
 		go accept(l, serve)
-		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: socket, Destination: target, Options: []string{"ro"}})
+		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: socket, Destination: target, Options: []string{"ro", "Z"}})
 		m.secretEnv = append(m.secretEnv, "SSH_AUTH_SOCK="+target)
 		return nil
 	})

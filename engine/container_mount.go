@@ -7,9 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hull/snapshot"
 )
 
 // A ContainerMount is a container whose root file system is mounted for the
@@ -53,13 +54,13 @@ func (e *Engine) attachContainer(r *record, dir string) error {
 		if err != nil {
 			return err
 		}
-		return unix.Mount(mounts[0].Source, dir, mounts[0].Type, 0, strings.Join(mounts[0].Options, ","))
+		return unix.Mount(mounts[0].Source, dir, mounts[0].Type, 0, snapshot.MountData(mounts[0].Options))
 	}
 	snaps, err := e.Snapshots()
 	if err != nil {
 		return err
 	}
-	return snaps.Attach(r.ID, dir)
+	return snaps.Attach(r.ID, dir, e.contextOption(r)...)
 }
 
 // MountedContainers lists the containers that are mounted.

@@ -112,6 +112,9 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 	if err := e.claim(r); err != nil {
 		return err
 	}
+	if err := e.settleLabels(r); err != nil {
+		return err
+	}
 	if err := e.settleMounts(ctx, r); err != nil {
 		return err
 	}
@@ -339,6 +342,9 @@ func (e *Engine) prepareRootfs(ctx context.Context, r *record) error {
 		if err == nil {
 			r.made, err = snaps.Prepare(ctx, r.ID, base, snapshot.PrepareOptions{Volatile: r.transient, Size: size, Points: e.mountPoints(r)})
 		}
+		if err == nil {
+			err = e.labelRoot(r)
+		}
 		return err
 	}
 	err = prepare()
@@ -406,6 +412,7 @@ func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 		unhide()
 		return errors.Join(errs...)
 	}
+	e.releasePair(r)
 	if r.Name != "" {
 		e.releaseName(r)
 	}

@@ -38,6 +38,7 @@ type Defaults struct {
 	SeccompPath string
 	Volumes     []Mount
 	ReadOnly    bool
+	NoLabels    bool // of SELinux
 	NoHosts     bool
 
 	HostsFile      string

@@ -142,6 +142,9 @@ type Engine struct {
 	snapshots lazy[*snapshot.Store]
 	images    lazy[*image.Store]
 	networks  lazy[*network.Manager]
+
+	selinuxOnce sync.Once
+	selinuxOn   bool // see selinux
 }
 
 // lazy makes a value once: a command pays only for the stores it uses.

@@ -139,6 +139,9 @@ func (x *execution) spec() (*oci.Spec, ociruntime.CompileOptions, error) {
 	f.Limits, f.Privileged = ownLimits()
 	f.AppArmor = x.e.appArmorProfile(o)
 	x.e.needAppArmor(&f)
+	if x.e.selinux() {
+		f.Labels = r.Labels
+	}
 	for kind := range r.joins() {
 		f.Join[kind] = "joined"
 	}
@@ -159,7 +162,7 @@ func (x *execution) spec() (*oci.Spec, ociruntime.CompileOptions, error) {
 		return nil, co, err
 	}
 	// What is mounted and limited is so already.
-	spec.Mounts, spec.Hooks = nil, nil
+	spec.Mounts, spec.Hooks, spec.Linux.MountLabel = nil, nil, ""
 	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths, spec.Linux.Devices, spec.Linux.Resources, spec.Linux.Sysctl = nil, nil, nil, nil, nil
 	for i := range spec.Linux.Namespaces {
 		spec.Linux.Namespaces[i].Path = ""

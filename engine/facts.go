@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/lsm"
 	"hull/oci"
 	"hull/seccomp"
 	"hull/state"
@@ -21,6 +22,14 @@ func (e *Engine) dryFacts(r *record) (specFacts, error) {
 	f, err := e.baseFacts(r)
 	if err != nil {
 		return f, err
+	}
+	if f.Labels == nil && e.selinux() {
+		// Of a container that is not made, to be shown: the pair is any.
+		l, err := e.labelsOf(r, func(*record) (lsm.Pair, error) { return lsm.RandomPair(), nil })
+		if err != nil {
+			return f, err
+		}
+		f.Labels = &l
 	}
 	f.Join = map[oci.LinuxNamespaceType]string{}
 	for kind, mode := range r.joins() {
@@ -58,6 +67,9 @@ func (e *Engine) baseFacts(r *record) (specFacts, error) {
 		return f, err
 	}
 	f.AppArmor = e.appArmorProfile(o)
+	if e.selinux() {
+		f.Labels = r.Labels
+	}
 	f.Hooks, err = e.hooks(r)
 	return f, err
 }

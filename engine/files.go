@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"hull/lsm"
 	"hull/monitor"
 	"hull/network"
 	"hull/snapshot"
@@ -18,7 +19,7 @@ import (
 // is, how names are resolved. They are mounted, never written into its own
 // file system, where a link could lead anywhere (RT-15).
 func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) error {
-	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles(), own: r.owners()}
+	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles(), own: r.owners(), label: e.mountLabel(r)}
 	o := &r.Options
 	hostname := containerHostname(r, *f)
 	w.write("/run/.containerenv", "containerenv", e.containerEnv(r))
@@ -82,6 +83,9 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 	}
 	if f.Activation.Notify != "" {
 		w.files[notifyPath] = filepath.Join(e.containerRun(r.ID), notifySocket)
+		if w.err == nil && w.label != "" {
+			w.err = lsm.Set(w.files[notifyPath], w.label)
+		}
 	}
 	f.Files = w.files
 	if w.err != nil {
@@ -128,6 +132,7 @@ type fileWriter struct {
 	files map[string]string
 	taken map[string]bool
 	own   owners
+	label string // SELinux's, "" for none
 	err   error
 }
 
@@ -141,6 +146,9 @@ func (w *fileWriter) write(dst, name string, data []byte) {
 	w.err = os.WriteFile(file, data, 0o644)
 	if w.err == nil && !w.own.none() {
 		w.err = os.Chown(file, outside(w.own.uids, 0), outside(w.own.gids, 0))
+	}
+	if w.err == nil && w.label != "" {
+		w.err = lsm.Set(file, w.label)
 	}
 	w.files[dst] = file
 }

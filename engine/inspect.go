@@ -39,6 +39,7 @@ type ContainerInspect struct {
 	Driver          string
 	MountLabel      string
 	ProcessLabel    string
+	AppArmorProfile string
 	EffectiveCaps   []string
 	BoundingCaps    []string
 	ExecIDs         []string
@@ -195,6 +196,10 @@ func (e *Engine) Inspect(ctx context.Context, name string, size bool) (*Containe
 		Name: r.Name, Pod: r.Pod, IsInfra: r.Infra, RestartCount: s.Restarts, ExecIDs: []string{}, Dependencies: orEmpty(r.Depends),
 		State: e.inspectState(r, s), Config: e.inspectConfig(r), HostConfig: e.inspectHost(r),
 	}
+	if r.Labels != nil {
+		c.ProcessLabel, c.MountLabel = r.Labels.Process, r.Labels.Mount
+	}
+	c.AppArmorProfile = e.appArmorProfile(&r.Options)
 	run := e.containerRun(r.ID)
 	for _, f := range []struct {
 		name string

@@ -180,6 +180,9 @@ func (e *Engine) bindMount(ctx context.Context, r *record, m *Mount, src string)
 			return nil, err
 		}
 	}
+	if err := e.relabel(r, m, src); err != nil {
+		return nil, err
+	}
 	out := oci.Mount{Destination: m.Destination, Type: "bind", Source: src}
 	recursive, propagation := "rbind", "rprivate"
 	for _, o := range m.Options {
@@ -310,6 +313,9 @@ func (e *Engine) imageMount(ctx context.Context, r *record, m *Mount, pin string
 	}
 	for i := range mounts {
 		mounts[i].Destination = m.Destination
+		if mounts[i], err = e.labelView(r, mounts[i]); err != nil {
+			return nil, err
+		}
 		if mounts[i].Type == "bind" {
 			mounts[i].Options = append(mounts[i].Options, "rprivate")
 		}
@@ -365,6 +371,17 @@ func (e *Engine) makeOverlay(r *record) error {
 // rootMounts are the mounts that make the container's root; nil when its
 // rootfs is used as it is.
 func (e *Engine) rootMounts(r *record) ([]oci.Mount, error) {
+	mounts, err := e.plainRoot(r)
+	if err != nil || len(mounts) == 0 || mounts[0].Type != "overlay" {
+		return mounts, err
+	}
+	mounts = slices.Clone(mounts)
+	mounts[0].Options = append(slices.Clone(mounts[0].Options), e.contextOption(r)...)
+	return mounts, nil
+}
+
+// plainRoot is rootMounts without a label.
+func (e *Engine) plainRoot(r *record) ([]oci.Mount, error) {
 	o := &r.Options
 	switch {
 	case o.Rootfs != "" && !o.RootfsOverlay:

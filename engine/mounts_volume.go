@@ -140,7 +140,10 @@ func (e *Engine) holdVolume(ctx context.Context, v *Volume, who string) error {
 		os.Remove(filepath.Join(dir, who))
 		return fmt.Errorf("mount volume %s: %w", v.Name, err)
 	}
-	return nil
+	if v.Driver != "local" || v.Options["type"] != "tmpfs" {
+		return nil // what lies there has labels already, or can have none
+	}
+	return e.labelShared(v.Mountpoint)
 }
 
 // unmountVolume ends a container's use of a volume.
@@ -268,6 +271,10 @@ func (e *Engine) copyUp(ctx context.Context, v *Volume, src *os.File, r *record)
 			return err
 		}
 		if err := os.Mkdir(dst, 0o755); err != nil {
+			return err
+		}
+		// What is made in it gets the same label.
+		if err := e.labelShared(dst); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/lsm"
 	"hull/monitor"
 	"hull/network"
 	"hull/oci"
@@ -42,6 +43,8 @@ type record struct {
 	// UIDMap and GIDMap are empty without a user namespace of its own.
 	UIDMap []oci.LinuxIDMapping `json:",omitempty"`
 	GIDMap []oci.LinuxIDMapping `json:",omitempty"`
+	// Labels are SELinux's; nil of a container that was made where it was off.
+	Labels *lsm.Labels `json:",omitempty"`
 	// Depends are the IDs whose namespaces it joins or that it requires.
 	Depends []string `json:",omitempty"`
 	// Pod is the ID of its pod, PodGroup the pod's cgroup; Infra marks the
@@ -410,21 +413,23 @@ func (e *Engine) openLocked(ctx context.Context, name string) (*record, *runStat
 
 // claimName reserves name for id. The run directory's claim comes first for
 // every container, so that of two claims one fails, wherever they are kept.
-func (e *Engine) claimName(r *record) error {
-	dirs := e.nameDirs()
-	if err := e.claimIn(dirs[0], r); err != nil {
+func (e *Engine) claimName(r *record) error { return e.claimAt(e.nameDirs(), r.Name, r) }
+
+// claimAt reserves name for r in the run directory's and the root's list.
+func (e *Engine) claimAt(dirs [2]string, name string, r *record) error {
+	if err := e.claimIn(dirs[0], name, r); err != nil {
 		return err
 	}
-	file := filepath.Join(dirs[1], r.Name)
+	file := filepath.Join(dirs[1], name)
 	if r.transient {
 		if id, err := os.Readlink(file); err == nil && id != r.ID && (e.exists(id) || e.podExists(id)) {
-			os.Remove(filepath.Join(dirs[0], r.Name))
-			return nameTaken(r.Name, id)
+			os.Remove(filepath.Join(dirs[0], name))
+			return nameTaken(name, id)
 		}
 		return nil
 	}
-	if err := e.claimIn(dirs[1], r); err != nil {
-		os.Remove(filepath.Join(dirs[0], r.Name))
+	if err := e.claimIn(dirs[1], name, r); err != nil {
+		os.Remove(filepath.Join(dirs[0], name))
 		return err
 	}
 	return nil
@@ -438,8 +443,8 @@ func nameTaken(name, id string) error {
 // claimIn makes the name's file, a symbolic link whose text is the ID: it
 // appears whole in one call and, as link(2) does, fails when the name is
 // there. A claim whose container is gone (its maker was killed) is taken over.
-func (e *Engine) claimIn(dir string, r *record) error {
-	file := filepath.Join(dir, r.Name)
+func (e *Engine) claimIn(dir, name string, r *record) error {
+	file := filepath.Join(dir, name)
 	for range 100 {
 		err := os.Symlink(r.ID, file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -451,7 +456,7 @@ func (e *Engine) claimIn(dir string, r *record) error {
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("claim name %s: %w", r.Name, err)
+			return fmt.Errorf("claim name %s: %w", name, err)
 		}
 		owner, err := os.Readlink(file)
 		if err != nil {
@@ -461,11 +466,11 @@ func (e *Engine) claimIn(dir string, r *record) error {
 			return nil
 		}
 		if e.exists(owner) || e.podExists(owner) || e.claimFresh("container", owner) || e.claimFresh("pod", owner) {
-			return nameTaken(r.Name, owner)
+			return nameTaken(name, owner)
 		}
 		e.dropClaim(file, owner)
 	}
-	return fmt.Errorf("claim name %s: %w", r.Name, ErrExists)
+	return fmt.Errorf("claim name %s: %w", name, ErrExists)
 }
 
 // claimFresh says whether a claim's container or pod may just be being
@@ -496,9 +501,11 @@ func (e *Engine) dropClaim(file, id string) {
 }
 
 // releaseName gives r's name free.
-func (e *Engine) releaseName(r *record) {
-	for _, dir := range e.nameDirs() {
-		file := filepath.Join(dir, r.Name)
+func (e *Engine) releaseName(r *record) { e.releaseAt(e.nameDirs(), r.Name, r) }
+
+func (e *Engine) releaseAt(dirs [2]string, name string, r *record) {
+	for _, dir := range dirs {
+		file := filepath.Join(dir, name)
 		if id, err := os.Readlink(file); err == nil && id == r.ID {
 			os.Remove(file)
 		}

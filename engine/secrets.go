@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"hull/lsm"
 	"hull/oci"
 	"hull/state"
 )
@@ -300,6 +301,11 @@ func (e *Engine) settleSecrets(ctx context.Context, r *record) error {
 		}
 		if err := state.WriteFile(dir, name, data, os.FileMode(s.Mode)&0o777, false); err != nil {
 			return fmt.Errorf("keep secret %s: %w", s.Name, err)
+		}
+		if label := e.mountLabel(r); label != "" && !s.Env {
+			if err := lsm.Set(filepath.Join(dir, name), label); err != nil {
+				return fmt.Errorf("keep secret %s: %w", s.Name, err)
+			}
 		}
 		uid, gid := hostID(r.UIDMap, s.UID), hostID(r.GIDMap, s.GID)
 		if !s.Env && (uid != 0 || gid != 0) {

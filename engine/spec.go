@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hull/lsm"
 	"hull/oci"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -43,9 +44,10 @@ type specFacts struct {
 	Privileged  bool                         // may raise hard limits
 	Rootless    bool
 	Seccomp     *specs.LinuxSeccomp
-	AppArmor    string     // profile, "" none
-	Terminal    string     // TERM of the engine
-	ConsoleSize *specs.Box // of the terminal that watches; nil is not known
+	AppArmor    string      // profile, "" none
+	Labels      *lsm.Labels // SELinux's, nil where it is off
+	Terminal    string      // TERM of the engine
+	ConsoleSize *specs.Box  // of the terminal that watches; nil is not known
 	Hooks       *specs.Hooks
 	// Activation is what the service manager gave for the container.
 	Activation activation

@@ -13,6 +13,8 @@ const (
 	defaultShmSize = 65536000
 	// initPath is where --init's program lies in the container.
 	initPath = "/run/hull-init"
+	// selinuxPath is where the host has SELinux's file system.
+	selinuxPath = "/sys/fs/selinux"
 )
 
 // mounts: the kernel's file systems, the engine's files, then the user's, each
@@ -91,6 +93,9 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
 	} else if b.f.HostMqueue {
 		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"bind", "nosuid", "noexec", "nodev"}})
+	}
+	if b.nested() {
+		out = append(out, specs.Mount{Destination: selinuxPath, Type: "bind", Source: selinuxPath, Options: []string{"bind", "rprivate", "nosuid", "noexec"}})
 	}
 	if b.o.Cgroups != "disabled" {
 		cgro := ro

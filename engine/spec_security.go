@@ -7,6 +7,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"hull/lsm"
 	"hull/ociruntime"
 )
 
@@ -163,6 +164,9 @@ func (b *specBuilder) paths() error {
 			}
 		}
 	}
+	if b.nested() {
+		masked = slices.DeleteFunc(masked, func(p string) bool { return p == selinuxPath })
+	}
 	b.s.Linux.MaskedPaths, b.s.Linux.ReadonlyPaths = masked, readonly
 	return nil
 }
@@ -196,33 +200,27 @@ func (b *specBuilder) security() error {
 			case value != "false":
 				return fmt.Errorf("security option %q: want true or false", opt)
 			}
-		case "seccomp", "apparmor", "mask", "unmask", "systempaths", "proc-opts", "seccomp-profile":
-		case "label":
-			if err := b.label(value); err != nil {
-				return err
-			}
+		case "seccomp", "apparmor", "mask", "unmask", "systempaths", "proc-opts", "seccomp-profile", "label":
 		default:
 			return fmt.Errorf("security option %q is not known", opt)
 		}
 	}
 	b.s.Linux.Seccomp = b.f.Seccomp
 	b.s.Process.ApparmorProfile = b.f.AppArmor
+	// The words are checked where there is no SELinux, too, and change nothing there, as with the peers.
+	if _, err := lsm.ParseOptions(b.o.labelWords()); err != nil {
+		return err
+	}
+	if l := b.f.Labels; l != nil {
+		b.s.Process.SelinuxLabel, b.s.Linux.MountLabel = l.Process, l.Mount
+	}
 	return nil
 }
 
-// label checks the words of label=: on a host without SELinux they change
-// nothing, as with the peers.
-func (b *specBuilder) label(value string) error {
-	word, rest, _ := strings.Cut(value, ":")
-	switch word {
-	case "disable", "nested":
-		return nil
-	case "user", "role", "type", "level", "filetype":
-		if rest != "" {
-			return nil
-		}
-	}
-	return fmt.Errorf("security option label=%q is not known", value)
+// nested says that the container is to see the host's SELinux.
+func (b *specBuilder) nested() bool {
+	o, err := lsm.ParseOptions(b.o.labelWords())
+	return err == nil && o.Nested && b.f.Labels != nil
 }
 
 // sysctls: those the user says, checked to be of a namespace that is the

@@ -162,6 +162,14 @@ func (t *starting) lookUp(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if t.r.Labels == nil && t.e.selinux() { // it was made where SELinux was off
+		if err := t.e.settleLabels(t.r); err != nil {
+			return err
+		}
+		if err := t.e.saveRecord(t.r); err != nil {
+			return err
+		}
+	}
 	if t.facts, err = t.e.baseFacts(t.r); err != nil {
 		return err
 	}
@@ -317,7 +325,11 @@ func (t *starting) describe(ctx context.Context) error {
 	}
 	if t.r.step != nil {
 		t.facts.SecretEnv = append(t.facts.SecretEnv, t.r.step.SecretEnv...)
-		t.facts.Mounts = append(t.facts.Mounts, t.r.step.Mounts...)
+		mounts, err := t.e.labelStep(t.r, t.r.step.Mounts)
+		if err != nil {
+			return err
+		}
+		t.facts.Mounts = append(t.facts.Mounts, mounts...)
 	}
 	if t.root, err = t.e.rootMounts(t.r); err != nil {
 		return err

@@ -111,7 +111,7 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 		i.Host.CgroupVersion = "v2"
 	}
 	i.Host.Security = InfoSecurity{AppArmorEnabled: appArmorEnabled(), Capabilities: strings.Join(defaultCapabilities, ","),
-		Rootless: e.o.Rootless, SeccompEnabled: true, SELinuxEnabled: fileExists("/sys/fs/selinux/enforce")}
+		Rootless: e.o.Rootless, SeccompEnabled: true, SELinuxEnabled: e.selinux() && !e.o.Defaults.NoLabels}
 	return i, e.infoStore(ctx, i)
 }
 

@@ -171,6 +171,9 @@ func (e *Engine) buildVolume(ctx context.Context, o VolumeCreateOptions, anonymo
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return fmt.Errorf("create volume %s: %w", o.Name, err)
 	}
+	if err := e.labelShared(data); err != nil {
+		return fmt.Errorf("create volume %s: %w", o.Name, err)
+	}
 	if !v.NeedsChown {
 		if err := os.Chown(data, v.UID, v.GID); err != nil {
 			return fmt.Errorf("create volume %s: %w", o.Name, err)

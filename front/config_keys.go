@@ -30,6 +30,7 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"containers.init":                       flag(func(c *Config) *bool { return &c.Defaults.Init }),
 	"containers.init_path":                  text(func(c *Config) *string { return &c.Defaults.InitPath }),
 	"containers.ipcns":                      text(func(c *Config) *string { return &c.Defaults.IpcNS }),
+	"containers.label":                      setLabel,
 	"containers.log_driver":                 text(func(c *Config) *string { return &c.Defaults.LogDriver }),
 	"containers.log_path":                   text(func(c *Config) *string { return &c.Defaults.LogPath }),
 	"containers.log_size_max":               number(func(c *Config) *int64 { return &c.Defaults.LogSizeMax }),
@@ -250,5 +251,15 @@ func setRootlessNetwork(c *Config, v any) error {
 		return errors.New("want pasta, slirp4netns or hull")
 	}
 	c.Defaults.RootlessNetwork = s
+	return nil
+}
+
+// setLabel: false makes containers without labels of SELinux.
+func setLabel(c *Config, v any) error {
+	on, ok := v.(bool)
+	if !ok {
+		return errBool
+	}
+	c.Defaults.NoLabels = !on
 	return nil
 }

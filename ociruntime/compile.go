@@ -210,11 +210,30 @@ func (c *compiler) hide() error {
 	c.b.Phase("hide")
 	c.b.Prctl(unix.PR_SET_DUMPABLE, 0)
 	c.b.Umask(0)
-	if !c.o.NoNewKeyring {
-		// The caller's session keyring may hold its secrets.
-		c.b.JoinSessionKeyring("_ses."+c.spec.Hostname).Accept(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
+	if label := c.linux.MountLabel; label != "" && !c.o.Facts.SELinux {
+		return fmt.Errorf("set mount label %s: SELinux is not active on this host", label)
 	}
+	// The caller's session keyring may hold its secrets.
+	c.keyring("_ses." + c.spec.Hostname)
 	return nil
+}
+
+// keyring begins a session keyring, with the label of the process that is to use it.
+func (c *compiler) keyring(name string) {
+	if c.o.NoNewKeyring {
+		return
+	}
+	label := c.process.SelinuxLabel
+	if label == "" || !c.o.Facts.SELinux {
+		c.b.JoinSessionKeyring(name).Accept(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
+		return
+	}
+	// The kernel gives a new keyring the label that is written here.
+	f := c.attribute("self/attr/keycreate")
+	c.b.Write(f, label)
+	c.b.JoinSessionKeyring(name).Accept(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
+	c.b.Write(f, "\n")
+	c.b.Close(f)
 }
 
 func (c *compiler) hooks() error {

@@ -84,6 +84,9 @@ func (c *compiler) mount(m *oci.Mount) error {
 	}
 	fs := c.fsopen(m.Type, m.Source, o.data)
 	mnt := c.copyUp(m, fs, target, o)
+	if m.Type == "mqueue" {
+		c.labelQueue(mnt)
+	}
 	c.move(mnt, target, o)
 	if kernels := c.kernels(dst); kernels != nil {
 		*kernels = mnt

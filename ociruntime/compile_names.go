@@ -104,11 +104,17 @@ func (c *compiler) openLabels() error {
 
 func (c *compiler) openLabel(file, text string) {
 	c.b.Phase("label")
+	c.labels = append(c.labels, label{c.attribute(file), text})
+}
+
+// attribute opens a file of the process's own in the host's /proc, and in no
+// other file system (CVE-2019-16884).
+func (c *compiler) attribute(file string) plan.FD {
 	if c.proc == 0 {
 		c.proc, _ = c.b.Openat(plan.CWD, "/proc", openPath|unix.O_DIRECTORY)
 	}
 	f, _ := c.b.Openat2(c.proc, file, unix.O_WRONLY|unix.O_CLOEXEC, beneath)
-	c.labels = append(c.labels, label{f, text})
+	return f
 }
 
 // rlimitNumbers by the names of the runtime specification.

@@ -103,8 +103,41 @@ func (c *compiler) fsopen(fstype, source string, data []string) plan.FD {
 	for _, d := range data {
 		c.fsconfig(fs, d)
 	}
+	for _, d := range c.labelOption(fstype, data) {
+		c.fsconfig(fs, d)
+	}
 	c.b.FsconfigCreate(fs)
 	return fs
+}
+
+// labelOption is the option that gives all files of a file system the
+// container's label: none where there is no label, for a file system whose
+// files have their own, and where the options have one already.
+func (c *compiler) labelOption(fstype string, data []string) []string {
+	if c.linux.MountLabel == "" {
+		return nil
+	}
+	switch fstype {
+	case "proc", "sysfs", "cgroup", "cgroup2", "mqueue":
+		return nil
+	}
+	for _, d := range data {
+		if key, _, _ := strings.Cut(d, "="); strings.HasSuffix(key, "context") {
+			return nil
+		}
+	}
+	return []string{"context=" + c.linux.MountLabel}
+}
+
+// labelQueue gives the root of a file system of message queues the
+// container's label, which mounting cannot.
+func (c *compiler) labelQueue(mnt plan.FD) {
+	if c.linux.MountLabel == "" {
+		return
+	}
+	dir, _ := c.b.Openat(mnt, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	c.b.Fsetxattr(dir, "security.selinux", c.linux.MountLabel)
+	c.b.Close(dir)
 }
 
 func (c *compiler) fsconfig(fs plan.FD, option string) {
@@ -131,6 +164,7 @@ func (c *compiler) overlay(o mountOptions, target string) (root plan.FD, attache
 		}
 		rest = append(rest, d)
 	}
+	rest = append(rest, c.labelOption("overlay", rest)...)
 	if len(lower) == 0 {
 		return 0, false, errors.New("mount overlay: no lowerdir")
 	}
@@ -170,6 +204,11 @@ func (c *compiler) overlayByMount(lower, rest []string, attr uint64, target stri
 	short := make([]string, len(lower))
 	for i, l := range lower {
 		short[i] = strings.TrimPrefix(l, dir)
+	}
+	for i, d := range rest {
+		if label, ok := strings.CutPrefix(d, "context="); ok {
+			rest[i] = `context="` + label + `"` // it may hold a comma
+		}
 	}
 	data := strings.Join(append([]string{"lowerdir=" + strings.Join(short, ":")}, rest...), ",")
 	if len(data) >= 4096 {

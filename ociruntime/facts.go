@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hull/cgroup"
+	"hull/lsm"
 	"hull/oci"
 )
 
@@ -80,13 +81,13 @@ func LookUp(spec *oci.Spec) (Facts, error) {
 			}
 		}
 	}
+	if spec.Linux != nil && spec.Linux.MountLabel != "" || spec.Process != nil && spec.Process.SelinuxLabel != "" {
+		f.SELinux = lsm.Enabled()
+	}
 	if p := spec.Process; p != nil {
 		if p.ApparmorProfile != "" {
 			b, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 			f.AppArmor = bytes.HasPrefix(b, []byte("Y"))
-		}
-		if p.SelinuxLabel != "" {
-			f.SELinux = kindOf("/sys/fs/selinux/enforce") == File
 		}
 	}
 	return f, nil

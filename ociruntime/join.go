@@ -127,9 +127,7 @@ func (j *joiner) join() error {
 		c.b.Prctl(unix.PR_SET_DUMPABLE, 0)
 	}
 	c.b.Setsid().Accept(unix.EPERM)
-	if !c.o.NoNewKeyring {
-		c.b.JoinSessionKeyring("_ses").Accept(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
-	}
+	c.keyring("_ses")
 	if c.process.Terminal && c.root == 0 {
 		c.root, _ = c.b.Openat(plan.CWD, "/", openPath|unix.O_DIRECTORY)
 	}

@@ -90,6 +90,11 @@ func (b *Builder) Fchownat(dir FD, path string, uid, gid uint32) Call {
 	return b.call(unix.SYS_FCHOWNAT, dir.word(), b.str(path), num(uid), num(gid), num(unix.AT_SYMLINK_NOFOLLOW))
 }
 
+// Fsetxattr sets an attribute of what f is open on.
+func (b *Builder) Fsetxattr(f FD, name, value string) Call {
+	return b.call(unix.SYS_FSETXATTR, f.word(), b.str(name), b.str(value), num(len(value)), num(0))
+}
+
 // Fchown changes the owner of what f is open on.
 func (b *Builder) Fchown(f FD, uid, gid uint32) Call {
 	return b.call(unix.SYS_FCHOWN, f.word(), num(uid), num(gid))

@@ -71,6 +71,7 @@ var callTable = []callInfo{
 	{unix.SYS_SYMLINKAT, "symlinkat", []argKind{argStr, argFD, argStr}},
 	{unix.SYS_FCHOWNAT, "fchownat", []argKind{argFD, argStr, argDec, argDec, argHex}},
 	{unix.SYS_FCHOWN, "fchown", []argKind{argFD, argDec, argDec}},
+	{unix.SYS_FSETXATTR, "fsetxattr", []argKind{argFD, argStr, argStr, argDec, argHex}},
 	{unix.SYS_DUP3, "dup3", []argKind{argFD, argFD, argOpen}},
 	{unix.SYS_FCNTL, "fcntl", []argKind{argFD, argDec, argDec}},
 	{unix.SYS_CLOSE_RANGE, "close_range", []argKind{argDec, argHex, argHex}},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -246,11 +247,15 @@ func (s *Store) AttachView(chain oci.Digest, dir string) error {
 }
 
 // Attach mounts an active snapshot on a directory, until somebody unmounts it.
-// It may be mounted elsewhere as well: both mounts have one writable layer.
-func (s *Store) Attach(name, dir string) error {
+// It may be mounted elsewhere as well: both mounts have one writable layer. An
+// overlay gets options besides those of the store.
+func (s *Store) Attach(name, dir string, options ...string) error {
 	m, err := s.Mounts(name)
 	if err != nil {
 		return err
+	}
+	if m[0].Type == "overlay" {
+		m[0].Options = append(slices.Clone(m[0].Options), options...)
 	}
 	return s.attach(m[0], dir)
 }

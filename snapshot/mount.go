@@ -201,7 +201,19 @@ func mountData(m oci.Mount) (dir string, flags uintptr, data string) {
 		}
 		opts = append(opts, "lowerdir="+strings.Join(dirs, ":"))
 	}
-	return dir, flags, strings.Join(opts, ",")
+	return dir, flags, MountData(opts)
+}
+
+// MountData joins options for mount(2). A label may hold a comma, and then
+// stands in quotes.
+func MountData(options []string) string {
+	out := slices.Clone(options)
+	for i, o := range out {
+		if label, ok := strings.CutPrefix(o, "context="); ok && strings.Contains(label, ",") {
+			out[i] = `context="` + label + `"`
+		}
+	}
+	return strings.Join(out, ",")
 }
 
 // reopen turns the O_PATH descriptor of a mount into one that lists.
