@@ -43,6 +43,7 @@ func (e *Engine) settleLabels(r *record) error {
 	if err != nil {
 		return fmt.Errorf("label container: %w", err)
 	}
+	r.Labels = &l // what was claimed for it is given back by its undoing
 	for _, label := range []string{l.Process, l.Mount} {
 		if label == "" {
 			continue
@@ -51,7 +52,6 @@ func (e *Engine) settleLabels(r *record) error {
 			return hint(fmt.Errorf("label container: %w", err), "see --security-opt label=")
 		}
 	}
-	r.Labels = &l
 	return nil
 }
 
