@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -59,15 +60,23 @@ func (e *Engine) appArmorProfile(o *CreateOptions) string {
 }
 
 // needAppArmor sees to it that the default profile is loaded, for a process
-// that is to have it. Where it cannot be, the process goes without.
-func (e *Engine) needAppArmor(f *specFacts) {
-	if f.AppArmor != defaultAppArmor {
-		return
+// that is to have it. Where it cannot be, the process goes without, unless the
+// user has asked for it by name.
+func (e *Engine) needAppArmor(o *CreateOptions, f *specFacts) error {
+	if f.AppArmor != defaultAppArmor || e.o.Rootless {
+		return nil // one of the user's is loaded already, or its start fails
 	}
-	if err := loadAppArmor(); err != nil {
-		e.warn("no AppArmor profile: %v", err)
-		f.AppArmor = ""
+	err := loadAppArmor()
+	if err == nil {
+		return nil
 	}
+	asked := slices.ContainsFunc(o.SecurityOpt, func(opt string) bool { return strings.HasPrefix(opt, "apparmor") })
+	if asked {
+		return fmt.Errorf("AppArmor profile %s: %w", defaultAppArmor, err)
+	}
+	e.warn("no AppArmor profile: %v", err)
+	f.AppArmor = ""
+	return nil
 }
 
 // loadAppArmor loads the default profile, once a boot.

@@ -138,7 +138,9 @@ func (x *execution) spec() (*oci.Spec, ociruntime.CompileOptions, error) {
 	}
 	f.Limits, f.Privileged = ownLimits()
 	f.AppArmor = x.e.appArmorProfile(o)
-	x.e.needAppArmor(&f)
+	if err := x.e.needAppArmor(o, &f); err != nil {
+		return nil, co, err
+	}
 	if x.e.selinux() {
 		f.Labels = r.Labels
 	}

@@ -173,7 +173,9 @@ func (t *starting) lookUp(ctx context.Context) (err error) {
 	if t.facts, err = t.e.baseFacts(t.r); err != nil {
 		return err
 	}
-	t.e.needAppArmor(&t.facts)
+	if err = t.e.needAppArmor(&t.r.Options, &t.facts); err != nil {
+		return err
+	}
 	if !t.o.needed && !t.r.bare() {
 		t.facts.Activation = activated(&t.r.Options)
 		if t.facts.Activation.Notify != "" {
