@@ -52,6 +52,10 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 	if r.Runtime, err = e.findRuntime(e.o.Runtime); err != nil {
 		return nil, nil, err
 	}
+	r.RuntimeFlags = e.o.RuntimeFlags
+	if r.Runtime == "" && len(r.RuntimeFlags) > 0 {
+		return nil, nil, hint(fmt.Errorf("runtime flag %q: hull's own runtime has none", r.RuntimeFlags[0]), "name another one with --runtime")
+	}
 	r.transient = o.AutoRemove || e.o.TransientStore
 	r.dir = e.containerDir(r.ID)
 	if r.transient {

@@ -130,6 +130,8 @@ type Options struct {
 	// created; "" is hull's own. Runtimes are paths of some by name.
 	Runtime  string
 	Runtimes map[string][]string
+	// RuntimeFlags are global flags of Runtime, without their dashes.
+	RuntimeFlags []string
 	// Hooks are directories of OCI hooks, CDIDirs of device descriptions.
 	Hooks, CDIDirs []string
 }

@@ -67,7 +67,11 @@ func runtimeName(r *record) string {
 
 // foreignArgv is the beginning of each command line of the container's runtime.
 func (e *Engine) foreignArgv(r *record) []string {
-	return []string{r.Runtime, "--root", filepath.Join(e.o.RunRoot, "runtimes", filepath.Base(r.Runtime))}
+	argv := []string{r.Runtime, "--root", filepath.Join(e.o.RunRoot, "runtimes", filepath.Base(r.Runtime))}
+	for _, f := range r.RuntimeFlags {
+		argv = append(argv, "--"+strings.TrimLeft(f, "-"))
+	}
+	return argv
 }
 
 // foreign runs a short command of the container's runtime.
@@ -322,19 +326,26 @@ type foreignFailure struct{ text string }
 func (f *foreignFailure) Error() string { return "start container: " + f.text }
 
 // foreignCode is the exit code of what another runtime could not start, by the
-// words that runc and crun use.
+// words that runc, crun and runsc use.
 func foreignCode(err error) int {
 	var f *foreignFailure
 	if !errors.As(err, &f) {
 		return codeEngine
 	}
+	return foreignWords(f.text, codeEngine)
+}
+
+// foreignWords is the code of a program that was not found or cannot be executed, or otherwise.
+func foreignWords(text string, otherwise int) int {
+	program := strings.Contains(text, "exec") || strings.Contains(text, "creating process")
+	text = strings.ToLower(text)
 	switch {
-	case strings.Contains(f.text, "not found in $PATH"), strings.Contains(f.text, "exec") && strings.Contains(strings.ToLower(f.text), "no such file or directory"):
+	case strings.Contains(text, "not found in $path"), program && strings.Contains(text, "no such file or directory"):
 		return codeMissing
-	case strings.Contains(f.text, "exec") && strings.Contains(strings.ToLower(f.text), "permission denied"):
+	case program && strings.Contains(text, "permission denied"):
 		return codeCannot
 	}
-	return codeEngine
+	return otherwise
 }
 
 // foreignGone has the runtime forget a container, and takes its bundle away.
@@ -359,6 +370,17 @@ func (e *Engine) foreignGone(ctx context.Context, r *record) error {
 	return nil
 }
 
+// resetRuntimes removes what other runtimes keep when no container is left. gVisor's has a
+// network namespace mounted there.
+func (e *Engine) resetRuntimes() {
+	dir := filepath.Join(e.o.RunRoot, "runtimes")
+	kept, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+	for _, p := range kept {
+		unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	os.RemoveAll(dir)
+}
+
 // execForeign is Exec through the container's runtime, which has the streams.
 func (x *execution) execForeign(ctx context.Context) (code int, err error) {
 	spec, _, err := x.spec()
@@ -377,7 +399,8 @@ func (x *execution) execForeign(ctx context.Context) (code int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("exec in container %s: %w", x.r.Name, err)
 	}
-	argv := append(x.e.foreignArgv(x.r), "exec", "--process", filepath.Join(dir, "process.json"))
+	log := filepath.Join(dir, "log")
+	argv := append(x.e.foreignArgv(x.r), "--log", log, "exec", "--process", filepath.Join(dir, "process.json"))
 	if x.o.Detach {
 		argv = append(argv, "--detach", "--pid-file", filepath.Join(dir, "pid"))
 	}
@@ -394,7 +417,8 @@ func (x *execution) execForeign(ctx context.Context) (code int, err error) {
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 			return 128 + int(ws.Signal()), nil
 		}
-		return exit.ExitCode(), nil
+		said, _ := os.ReadFile(log) // nothing when the program ran
+		return foreignWords(string(lastMessage(said)), exit.ExitCode()), nil
 	}
 	return 0, err
 }

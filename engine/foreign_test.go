@@ -31,10 +31,12 @@ func TestFindRuntime(t *testing.T) {
 
 func TestForeignCode(t *testing.T) {
 	for text, want := range map[string]int{
-		`runc create: unable to start container process: exec: "x": executable file not found in $PATH`: 127,
-		"crun create: executable file `x` not found in $PATH: No such file or directory":                127,
-		`runc create: exec: "/x": permission denied`:                                                    126,
-		"crun create: unknown version specified":                                                        125,
+		`runc create: unable to start container process: exec: "x": executable file not found in $PATH`:                             127,
+		"crun create: executable file `x` not found in $PATH: No such file or directory":                                            127,
+		`runc create: exec: "/x": permission denied`:                                                                                126,
+		"crun create: unknown version specified":                                                                                    125,
+		`runsc start: starting container: starting sandbox: error finding executable "x" in PATH [/bin]: no such file or directory`: 127,
+		"runsc start: starting container: starting sandbox: creating process: failed to load /etc/passwd: permission denied":        126,
 	} {
 		if got := foreignCode(&foreignFailure{text}); got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)
@@ -42,13 +44,25 @@ func TestForeignCode(t *testing.T) {
 	}
 }
 
-// TestForeignRuntime takes containers of runc's from their start to their end.
+// TestForeignRuntime takes containers of other runtimes from their start to their end: of those
+// that are installed; runsc is gVisor's.
 func TestForeignRuntime(t *testing.T) {
+	for _, name := range []string{"runc", "runsc"} {
+		t.Run(name, func(t *testing.T) { foreignLife(t, name) })
+	}
+}
+
+func foreignLife(t *testing.T, name string) {
 	h := newHarness(t)
-	if _, err := h.e.findRuntime("runc"); err != nil {
+	if _, err := h.e.findRuntime(name); err != nil {
 		t.Skip(err)
 	}
-	h.e.o.Runtime = "runc"
+	h.e.o.Runtime = name
+	if name == "runsc" {
+		// It makes directories also for controllers that are not mounted, and leaves them.
+		h.e.o.RuntimeFlags = []string{"ignore-cgroups"}
+		t.Cleanup(h.e.resetRuntimes)
+	}
 	code, out, errs, err := h.run(CreateOptions{Rootfs: h.rootfs, RootfsOverlay: true, NetworkMode: "none", AutoRemove: true, Command: []string{"sh", "-c", "echo out; echo err >&2; exit 7"}})
 	if err != nil || code != 7 || out != "out\n" || errs != "err\n" {
 		t.Fatalf("run: code %d, %q, %q, %v", code, out, errs, err)
@@ -67,6 +81,9 @@ func TestForeignRuntime(t *testing.T) {
 	id := h.detached(h.options("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"))
 	if code, out := h.exec(id, "sh", "-c", "echo in; exit 4"); code != 4 || out != "in\n" {
 		t.Errorf("exec: %d, %q", code, out)
+	}
+	if code, out := h.exec(id, "nosuch"); code != 127 {
+		t.Errorf("exec of a program that is not there: %d, %q", code, out)
 	}
 	ctx := h.Context()
 	for _, step := range []func() error{
@@ -87,7 +104,7 @@ func TestForeignRuntime(t *testing.T) {
 	if _, err := h.e.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	if left, _ := os.ReadDir(filepath.Join(h.e.o.RunRoot, "runtimes", "runc")); len(left) != 0 {
-		t.Errorf("runc still knows %v", left)
+	if left, _ := filepath.Glob(filepath.Join(h.e.o.RunRoot, "runtimes", name, "*"+id+"*")); len(left) != 0 {
+		t.Errorf("%s still knows %v", name, left)
 	}
 }

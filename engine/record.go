@@ -54,6 +54,8 @@ type record struct {
 	Infra    bool   `json:",omitempty"`
 	// Runtime is the path of another OCI runtime than our own.
 	Runtime string `json:",omitempty"`
+	// RuntimeFlags are Runtime's global flags, without their dashes.
+	RuntimeFlags []string `json:",omitempty"`
 	// Incomplete marks a container that is being created, or whose creator
 	// was killed.
 	Incomplete bool `json:",omitempty"`

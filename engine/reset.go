@@ -57,5 +57,6 @@ func (e *Engine) Reset(ctx context.Context) error {
 	for _, name := range []string{"volumes", "container-names", "image-mounts", "container-mounts"} {
 		os.RemoveAll(filepath.Join(e.o.RunRoot, name))
 	}
+	e.resetRuntimes()
 	return nil
 }

@@ -14,6 +14,7 @@ type Globals struct {
 	ImageStore                   string
 	StorageOpts                  []string
 	CgroupManager, Runtime       string
+	RuntimeFlags                 []string // for the runtime of containers that are created
 	Hooks, CDIDirs               []string
 	Modules                      []string // files of containers.conf.modules
 	LogLevel, Out                string
@@ -33,6 +34,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringArrayVar(&g.StorageOpts, "storage-opt", nil, "Option of the storage driver")
 	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\")")
 	f.StringVar(&g.Runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
+	f.StringArrayVar(&g.RuntimeFlags, "runtime-flag", nil, "Global flag, without its dashes, for another runtime than hull's own (may be given several times)")
 	f.StringSliceVar(&g.Hooks, "hooks-dir", nil, "Directory of OCI hooks (may be given several times)")
 	f.StringSliceVar(&g.CDIDirs, "cdi-spec-dir", nil, "Directory of CDI specifications (may be given several times)")
 	f.StringArrayVar(&g.Modules, "module", nil, "Load the containers.conf module of this name or path (may be given several times)")
@@ -86,6 +88,9 @@ func (g *Globals) Argv() []string {
 	}
 	one("cgroup-manager", g.CgroupManager)
 	one("runtime", g.Runtime)
+	for _, o := range g.RuntimeFlags {
+		one("runtime-flag", o)
+	}
 	for _, h := range g.Hooks {
 		one("hooks-dir", h)
 	}
