@@ -26,6 +26,7 @@ func (s *session) containerNodes() []command.Node {
 	top := []command.Node{
 		{Path: "attach", Short: "Attach to a running container", Build: s.attach},
 		{Path: "create", Short: "Create but do not start a container", Build: s.create},
+		{Path: "debug", Short: "Open a shell with tools beside a container that has none", Build: s.debug},
 		{Path: "exec", Short: "Run a process in a running container", Build: s.exec},
 		{Path: "explain", Short: "Print the steps and system calls of a start without doing them", Build: s.explain},
 		{Path: "init", Short: "Initialize one or more containers", Build: s.init},
@@ -36,6 +37,7 @@ func (s *session) containerNodes() []command.Node {
 		{Path: "rename", Short: "Rename an existing container", Build: s.rename},
 		{Path: "restart", Short: "Restart one or more containers", Build: s.restart},
 		{Path: "rm", Short: "Remove one or more containers", Build: s.rm},
+		{Path: "rsh", Short: "Open the shell that a running container has", Build: s.rsh},
 		{Path: "run", Short: "Run a command in a new container", Build: s.run},
 		{Path: "start", Short: "Start one or more containers", Build: s.start},
 		{Path: "stop", Short: "Stop one or more containers", Build: s.stop},

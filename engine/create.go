@@ -310,7 +310,9 @@ func (e *Engine) settleNames(ctx context.Context, r *record) error {
 			return fmt.Errorf("join %s: %w", *mode, err)
 		}
 		*mode = "container:" + id
-		r.Depends = append(r.Depends, id)
+		if !o.loose {
+			r.Depends = append(r.Depends, id)
+		}
 	}
 	for _, name := range o.Requires {
 		id, err := e.Lookup(ctx, name)

@@ -230,7 +230,7 @@ func (e *Engine) Images() (*image.Store, error) {
 		store, err := image.Open(e.imageRoot(), b, s)
 		if err == nil {
 			store.Also, store.Codec = e.o.ImageStores, e.codec()
-			store.Builtins = []image.Builtin{e.welcome()}
+			store.Builtins = []image.Builtin{e.welcome(), e.tools()}
 		}
 		return store, err
 	})

@@ -38,6 +38,8 @@ type CreateOptions struct {
 	// container one that runs to its end before the others: once, always.
 	Pod     string `json:",omitempty"`
 	InitCtr string `json:",omitempty"`
+	// loose says that a container whose namespaces are joined may go all the same.
+	loose bool
 	// infraOf is the pod whose infra container this is to be.
 	infraOf *podRecord
 

@@ -3,10 +3,11 @@ package engine
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hull/state"
 )
 
 // foreignTree is a copy, attached nowhere, of a mount in the mount namespace
@@ -21,10 +22,9 @@ func foreignTree(source string) (*os.File, error) {
 		fd  int
 		err error
 	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread does not come back
-		done <- func() result {
+	var r result
+	state.OnLostThread(func() {
+		r = func() result {
 			ns, err := unix.Open(proc+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return result{-1, os.NewSyscallError("open mount namespace", err)}
@@ -40,8 +40,7 @@ func foreignTree(source string) (*os.File, error) {
 			fd, err := unix.OpenTree(unix.AT_FDCWD, "/"+path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 			return result{fd, os.NewSyscallError("open_tree", err)}
 		}()
-	}()
-	r := <-done
+	})
 	if r.err != nil {
 		return nil, fmt.Errorf("take %s: %w", source, r.err)
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"hull/image"
@@ -39,13 +41,32 @@ func (e *Engine) welcome() image.Builtin {
 	}}
 }
 
-// welcomeArchive is a docker-archive. The same program gives the same bytes,
-// and so the same image ID.
+// welcomeArchive is the image of the program hull-welcome.
 func welcomeArchive(program []byte) ([]byte, error) {
+	files := []builtinFile{{"etc/passwd", 0o644, []byte("root:x:0:0:root:/:/welcome\n")}, {"etc/group", 0o644, []byte("root:x:0:\n")}, {"welcome", 0o755, program}}
+	return builtinArchive(welcomeName, files, oci.ImageConfig{Entrypoint: []string{"/welcome"}, Env: []string{"PATH=/"}, ExposedPorts: map[string]struct{}{"8080/tcp": {}}})
+}
+
+// A builtinFile is one of the files of an image that is made here.
+type builtinFile struct {
+	name    string
+	mode    int64
+	content []byte
+}
+
+// builtinArchive is a docker-archive of one layer. The same files give the same
+// bytes, and so the same image ID.
+func builtinArchive(name string, files []builtinFile, c oci.ImageConfig) ([]byte, error) {
 	var layer bytes.Buffer
 	t := tar.NewWriter(&layer)
 	begin := time.Unix(0, 0)
-	for _, d := range []string{"dev/", "etc/", "proc/", "sys/", "tmp/"} {
+	dirs := []string{"dev/", "etc/", "proc/", "sys/", "tmp/"}
+	for _, f := range files {
+		if d, _, ok := strings.Cut(f.name, "/"); ok && !slices.Contains(dirs, d+"/") {
+			dirs = append([]string{d + "/"}, dirs...)
+		}
+	}
+	for _, d := range dirs {
 		mode := int64(0o755)
 		if d == "tmp/" {
 			mode = 0o1777
@@ -54,11 +75,7 @@ func welcomeArchive(program []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	for _, f := range []struct {
-		name    string
-		mode    int64
-		content []byte
-	}{{"etc/passwd", 0o644, []byte("root:x:0:0:root:/:/welcome\n")}, {"etc/group", 0o644, []byte("root:x:0:\n")}, {"welcome", 0o755, program}} {
+	for _, f := range files {
 		if err := writeTar(t, f.name, f.mode, f.content, begin); err != nil {
 			return nil, err
 		}
@@ -67,10 +84,10 @@ func welcomeArchive(program []byte) ([]byte, error) {
 		return nil, err
 	}
 	created := begin.UTC()
+	c.Labels = map[string]string{"org.opencontainers.image.title": name, "org.opencontainers.image.version": Version()}
 	config, err := json.Marshal(oci.Image{
 		Created: &created, Architecture: runtime.GOARCH, OS: "linux",
-		Config: oci.ImageConfig{Entrypoint: []string{"/welcome"}, Env: []string{"PATH=/"}, ExposedPorts: map[string]struct{}{"8080/tcp": {}},
-			Labels: map[string]string{"org.opencontainers.image.title": welcomeName, "org.opencontainers.image.version": Version()}},
+		Config:  c,
 		RootFS:  oci.RootFS{Type: "layers", DiffIDs: []oci.Digest{oci.FromBytes(layer.Bytes())}},
 		History: []oci.History{{Created: &created, CreatedBy: "hull " + Version()}},
 	})
@@ -78,7 +95,7 @@ func welcomeArchive(program []byte) ([]byte, error) {
 		return nil, err
 	}
 	id := oci.FromBytes(config).Hex()
-	manifest, err := json.Marshal([]map[string]any{{"Config": id + ".json", "RepoTags": []string{"localhost/" + welcomeName + ":latest"}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]map[string]any{{"Config": id + ".json", "RepoTags": []string{"localhost/" + name + ":latest"}, "Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return nil, err
 	}

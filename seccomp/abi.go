@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -83,3 +84,17 @@ var x32Own = [...]string{
 
 // callIndex finds name in callNames.
 func callIndex(name string) (int, bool) { return slices.BinarySearch(callNames[:], name) }
+
+// CallNames are the names of this architecture's system calls by number; empty
+// where there is no table.
+func CallNames() map[int64]string {
+	names := map[int64]string{}
+	if a, err := nativeABI(runtime.GOARCH); err == nil {
+		for i, nr := range a.calls {
+			if nr >= 0 {
+				names[int64(nr)] = callNames[i]
+			}
+		}
+	}
+	return names
+}

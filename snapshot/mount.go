@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"hull/oci"
+	"hull/state"
 )
 
 // detached mounts m without attaching it anywhere.
@@ -144,13 +144,8 @@ func (s *Store) overlayByMount(m oci.Mount) (int, error) {
 		fd  int
 		err error
 	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread is of no use to others
-		fd, err := mountAlone(m, target)
-		done <- result{fd, err}
-	}()
-	r := <-done
+	var r result
+	state.OnLostThread(func() { r.fd, r.err = mountAlone(m, target) })
 	return r.fd, r.err
 }
 
@@ -224,4 +219,29 @@ func reopen(fd int) (*os.File, error) {
 		return nil, fmt.Errorf("open mount: %w", err)
 	}
 	return os.NewFile(uintptr(d), "tree"), nil
+}
+
+// AttachBeside mounts the tree of m, a mount of Mounts or of ViewMounts, on dir
+// for somebody who may change it without changing it: what he writes goes to
+// the directory changes, which is made. Files that m's own owner writes
+// meanwhile may or may not be seen.
+func (s *Store) AttachBeside(m oci.Mount, changes, dir string) error {
+	lower := []string{m.Source}
+	if m.Type == "overlay" {
+		lower = nil
+		for _, o := range m.Options {
+			if v, ok := strings.CutPrefix(o, "upperdir="); ok {
+				lower = append([]string{v}, lower...)
+			} else if v, ok := strings.CutPrefix(o, "lowerdir="); ok {
+				lower = append(lower, v)
+			}
+		}
+	}
+	for _, d := range []string{"u", "w"} {
+		if err := os.MkdirAll(filepath.Join(changes, d), 0o755); err != nil {
+			return fmt.Errorf("mount a view: %w", err)
+		}
+	}
+	opts := []string{"lowerdir=" + strings.Join(lower, ":"), "upperdir=" + filepath.Join(changes, "u"), "workdir=" + filepath.Join(changes, "w")}
+	return s.attach(oci.Mount{Type: "overlay", Source: "overlay", Options: s.extra(opts)}, dir)
 }
