@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"hull/image"
-	"hull/network"
 	"hull/snapshot"
 	"hull/state"
 )
@@ -40,8 +39,8 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 	if err := o.validate(); err != nil {
 		return nil, nil, err
 	}
-	if strings.HasPrefix(o.NetworkMode, network.OutsidePasta) && !e.o.Rootless {
-		return nil, nil, network.ErrRootPasta
+	if err := e.checkNetworks(&o); err != nil {
+		return nil, nil, err
 	}
 	if err := e.Recover(ctx); err != nil {
 		e.warn("%v", err)

@@ -43,7 +43,8 @@ func (e *Engine) RemoveNetwork(ctx context.Context, m *network.Manager, name str
 				continue
 			}
 			if !force {
-				return fmt.Errorf("network %s is being used by container %s: %w", n.Name, r.Name, ErrInUse)
+				return hint(fmt.Errorf("network %s is being used by container %s: %w", n.Name, r.Name, ErrInUse),
+					"remove its containers, too, with --force, or take them out: network disconnect")
 			}
 			if _, err := e.Remove(ctx, r.ID, RemoveOptions{Force: true, Depend: r.Infra, Timeout: timeout}); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
@@ -162,6 +163,29 @@ func (e *Engine) bridged(r *record) bool {
 		return !e.ownStacks()
 	}
 	return false
+}
+
+// checkNetworks refuses what a start would.
+func (e *Engine) checkNetworks(o *CreateOptions) error {
+	if strings.HasPrefix(o.NetworkMode, network.OutsidePasta) && !e.o.Rootless {
+		return network.ErrRootPasta
+	}
+	for _, a := range o.Networks {
+		if a.Name == "" {
+			continue
+		}
+		m, err := e.Networks()
+		if err == nil {
+			err = m.Known(a.Name)
+		}
+		if errors.Is(err, network.ErrNotFound) {
+			return hint(err, "make it: hull network create %s", a.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ownStacks says whether "private" means a stack of the container's own, as

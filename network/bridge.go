@@ -14,8 +14,8 @@ import (
 // the packet filter. It is set up last: a bridge that is up is complete, and
 // one that an interrupted command left is finished by the next. The exclusive
 // lock is held.
-func (m *Manager) makeBridge(h *host, n *Network) (link, error) {
-	l, err := h.routes.link(n.Interface)
+func (m *Manager) makeBridge(h *host, n *Network) (l link, err error) {
+	l, err = h.routes.link(n.Interface)
 	switch {
 	case err == nil && l.kind != "bridge":
 		return l, fmt.Errorf("network %s: interface %s exists and is no bridge", n.Name, n.Interface)
@@ -33,8 +33,14 @@ func (m *Manager) makeBridge(h *host, n *Network) (link, error) {
 	}
 	h.routes.addBridge(n.Interface, bridgeMAC(n), mtu)
 	if err := h.routes.flush(); err != nil {
-		return l, fmt.Errorf("network %s: %w", n.Name, err)
+		return l, fmt.Errorf("network %s: %w", n.Name, deviceError("bridge", err))
 	}
+	defer func() {
+		if err != nil { // half a bridge is in the way of the next try, with other options
+			h.routes.linkDelete(l.index, n.Interface)
+			_ = h.routes.flush()
+		}
+	}()
 	if l, err = h.routes.link(n.Interface); err != nil {
 		return l, err
 	}
@@ -51,7 +57,7 @@ func (m *Manager) makeBridge(h *host, n *Network) (link, error) {
 		}
 	}
 	if err := h.routes.flush(); err != nil {
-		return l, fmt.Errorf("network %s: %w", n.Name, err)
+		return l, fmt.Errorf("network %s: %w", n.Name, noIPv6(n, err))
 	}
 	h.filter.addBridge(n)
 	if err := h.filter.commit(); err != nil {
@@ -103,7 +109,8 @@ func (m *Manager) free(h *host, n *Network) error {
 			if n.Name == DefaultName && s.Subnet == defaultSubnet {
 				return m.moveDefault(n, used)
 			}
-			return fmt.Errorf("network %s: subnet %s overlaps %s, which the host has a route to", n.Name, s.Subnet, u)
+			return hint(fmt.Errorf("network %s: subnet %s overlaps %s, which the host has a route to", n.Name, s.Subnet, u),
+				"remove that route, or the network, and make it with another subnet")
 		}
 	}
 	return nil
@@ -155,7 +162,7 @@ func (n *Network) mtu() (int, error) {
 	}
 	mtu, err := strconv.Atoi(v)
 	if err != nil || mtu < 68 || mtu > 65535 {
-		return 0, fmt.Errorf("network %s: mtu %q is not a number from 68 to 65535", n.Name, v)
+		return 0, fmt.Errorf("mtu %q is not a number from 68 to 65535", v)
 	}
 	return mtu, nil
 }
@@ -163,10 +170,13 @@ func (n *Network) mtu() (int, error) {
 // mtu is that of a network's devices here.
 func (m *Manager) mtu(n *Network) (int, error) {
 	mtu, err := n.mtu()
+	if err != nil {
+		return 0, fmt.Errorf("network %s: %w", n.Name, err)
+	}
 	if mtu == 0 && n.Driver == DriverBridge && m.o.Rootless {
 		mtu = UserMTU
 	}
-	return mtu, err
+	return mtu, nil
 }
 
 func isTrue(s string) bool {

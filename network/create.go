@@ -9,7 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // CreateOptions describe a new network; what is zero is chosen.
@@ -103,15 +106,32 @@ func (m *Manager) build(o CreateOptions, all []Network) (Network, error) {
 	if err := m.nameDevice(&n, all); err != nil {
 		return n, err
 	}
-	for _, r := range n.Routes {
-		if _, err := routeKind(r.Kind); err != nil {
+	if n.IPAM["driver"] != ipamNone {
+		if err := m.chooseSubnets(&n, o, all); err != nil {
 			return n, err
 		}
 	}
-	if n.IPAM["driver"] == ipamNone {
-		return n, nil
+	return n, n.checkRoutes()
+}
+
+const freeSubnetHint = "choose another, or leave --subnet out: a free one is found"
+
+// checkRoutes refuses routes that no container could have.
+func (n *Network) checkRoutes() error {
+	for _, r := range n.Routes {
+		kind, err := routeKind(r.Kind)
+		if err != nil {
+			return err
+		}
+		if kind != unix.RTN_UNICAST || len(n.Subnets) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.Subnet.Contains(r.Gateway) }) {
+			return hint(fmt.Errorf("route to %s: gateway %s is in none of the network's subnets", r.Destination, r.Gateway),
+				"a gateway is a neighbour: give one of the network's own addresses")
+		}
 	}
-	return n, m.chooseSubnets(&n, o, all)
+	return nil
 }
 
 // checkOptions refuses driver options that no driver reads, and bad values.
@@ -134,6 +154,16 @@ func (n *Network) checkOptions() error {
 		}
 		if k == optionIsolate && !slices.Contains([]string{"true", "false", "strict", "1", "0"}, v) {
 			return fmt.Errorf("option isolate is true, false or strict, not %q", v)
+		}
+	}
+	if v, ok := n.Options[optionMetric]; ok {
+		if i, err := strconv.ParseUint(v, 10, 32); err != nil || i == 0 {
+			return fmt.Errorf("option metric is a number from 1 to 4294967295, not %q", v)
+		}
+	}
+	if v, ok := n.Options[optionNoDefaultRoute]; ok {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fmt.Errorf("option no_default_route is true or false, not %q", v)
 		}
 	}
 	_, err := n.mtu()
@@ -198,7 +228,7 @@ func (m *Manager) chooseSubnets(n *Network, o CreateOptions, all []Network) erro
 		four, six = four || p.Addr().Is4(), six || p.Addr().Is6()
 		for _, u := range used {
 			if u.Overlaps(s.Subnet) && n.Driver == DriverBridge {
-				return fmt.Errorf("subnet %s overlaps %s of another network", s.Subnet, u)
+				return hint(fmt.Errorf("subnet %s overlaps %s of another network", s.Subnet, u), freeSubnetHint)
 			}
 		}
 		if i < len(o.Gateways) {
@@ -207,7 +237,7 @@ func (m *Manager) chooseSubnets(n *Network, o CreateOptions, all []Network) erro
 		if err := s.complete(n, o, i); err != nil {
 			return err
 		}
-		n.Subnets = append(n.Subnets, s)
+		n.Subnets, used = append(n.Subnets, s), append(used, s.Subnet)
 	}
 	if len(o.Subnets) == 0 && (len(o.Gateways) > 0 || len(o.Ranges) > 0 || len(o.RangeNets) > 0) {
 		return errors.New("a gateway or address range needs a subnet")
@@ -228,7 +258,7 @@ func (m *Manager) chooseSubnets(n *Network, o CreateOptions, all []Network) erro
 	for _, s := range n.Subnets {
 		for _, r := range routes {
 			if n.Driver == DriverBridge && r.Overlaps(s.Subnet) {
-				return fmt.Errorf("subnet %s overlaps %s, which the host has a route to", s.Subnet, r)
+				return hint(fmt.Errorf("subnet %s overlaps %s, which the host has a route to", s.Subnet, r), freeSubnetHint)
 			}
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +88,7 @@ func (s *setup) device(ctx context.Context, n *Network) (int, error) {
 	l, err := s.h.routes.link(n.Interface)
 	if n.Driver != DriverBridge {
 		if errors.Is(err, unix.ENODEV) {
-			return 0, fmt.Errorf("network %s: the host has no interface %s: %w", n.Name, n.Interface, err)
+			return 0, hint(fmt.Errorf("network %s: the host has no interface %s", n.Name, n.Interface), "bring the interface back, or make the network with another: --opt parent=NAME")
 		}
 		return l.index, err
 	}
@@ -204,7 +206,7 @@ func (s *setup) connect() error {
 			}
 		}
 		if err := s.h.routes.flush(); err != nil {
-			return err
+			return deviceError(s.kinds(), err)
 		}
 		for _, p := range s.nets {
 			if err := s.configure(r, p); err != nil {
@@ -218,6 +220,21 @@ func (s *setup) connect() error {
 		s.settle()
 		return nil
 	})
+}
+
+// kinds are those of the devices that were to be made.
+func (s *setup) kinds() string {
+	kinds := []string{}
+	for _, p := range s.nets {
+		kind := p.network.Driver
+		if kind == DriverBridge {
+			kind = "veth"
+		}
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return strings.Join(kinds, " or ")
 }
 
 // settle makes the kernel act at once on carriers that came up. By itself a

@@ -139,7 +139,8 @@ func (l *leases) search(r leaseRange, from netip.Addr, container, device string)
 			}
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("subnet %s (%s to %s): %w", r.subnet, r.first, r.last, ErrExhausted)
+	return netip.Addr{}, hint(fmt.Errorf("subnet %s (%s to %s): %w", r.subnet, r.first, r.last, ErrExhausted),
+		"stop containers of the network, or make one with a larger --subnet or --ip-range")
 }
 
 // take claims the wanted address a; one that the container has already is its.

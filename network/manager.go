@@ -18,10 +18,10 @@ import (
 
 // Errors that callers distinguish.
 var (
-	ErrNotFound = fmt.Errorf("no such network: %w", fs.ErrNotExist)
-	ErrExists   = fmt.Errorf("network already exists: %w", fs.ErrExist)
-	ErrInUse    = errors.New("network is being used")
-	ErrPort     = errors.New("port is in use")
+	ErrNotFound error = &sentinel{"no such network", fs.ErrNotExist}
+	ErrExists   error = &sentinel{"network already exists", fs.ErrExist}
+	ErrInUse          = errors.New("network is being used")
+	ErrPort           = errors.New("port is in use")
 )
 
 // Options configure a Manager; the zero value is root's on this host.
@@ -243,7 +243,7 @@ func (m *Manager) host() (*host, error) {
 			return err
 		}
 		h.filter, err = openFilter()
-		return err
+		return noFilter(err)
 	})
 	if err != nil {
 		h.Close()

@@ -26,15 +26,6 @@ type Outside struct {
 	Options []string // pasta's own arguments; slirp4netns' KEY=VALUE
 }
 
-// A hintError has a cure.
-type hintError struct {
-	error
-	hint string
-}
-
-func (e *hintError) Unwrap() error { return e.error }
-func (e *hintError) Hint() string  { return e.hint }
-
 // ParseOutside reads a network mode, PROGRAM[:OPTION,…]. As podman has it,
 // private means a stack of the container's own, of the default program.
 func ParseOutside(mode string) (Outside, error) {
@@ -71,7 +62,7 @@ func (o Outside) find() (string, error) {
 		pkg = "passt"
 	}
 	err = fmt.Errorf("find %s: %w", o.Program, fs.ErrNotExist)
-	return "", &hintError{err, "install the package " + pkg + ", or leave it out of --network and default_rootless_network_cmd: Hull has a stack of its own"}
+	return "", hint(err, "install the package %s, or leave it out of --network and default_rootless_network_cmd: Hull has a stack of its own", pkg)
 }
 
 // A Job is what hull-net is told to do for a namespace whose outside is another

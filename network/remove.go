@@ -53,6 +53,8 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
+const inUseHint = "remove its containers, too, with --force, or take them out: network disconnect"
+
 // unused fails when a living container is joined to n.
 func (m *Manager) unused(h *host, n *Network) error {
 	records, err := m.records()
@@ -62,7 +64,7 @@ func (m *Manager) unused(h *host, n *Network) error {
 	for _, r := range records {
 		for _, j := range r.Networks {
 			if j.Network == n.Name && !r.dead(h) {
-				return fmt.Errorf("remove network %s: %w by container %s", n.Name, ErrInUse, r.label())
+				return hint(fmt.Errorf("remove network %s: %w by container %s", n.Name, ErrInUse, r.label()), inUseHint)
 			}
 		}
 	}

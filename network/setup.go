@@ -171,7 +171,7 @@ func (s *setup) exclusively(ctx context.Context, f func() error) error {
 func (s *setup) ensureTable(ctx context.Context) error {
 	ok, err := s.h.filter.laid()
 	if err != nil || ok {
-		return err
+		return noFilter(err)
 	}
 	return s.exclusively(ctx, func() error {
 		if ok, err := s.h.filter.laid(); err != nil || ok {
