@@ -69,6 +69,7 @@ var fullNodes = []command.Node{
 	{Path: "builder build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "login", Short: "Log in to a container registry", Elsewhere: true},
 	{Path: "logout", Short: "Log out of a container registry", Elsewhere: true},
+	{Path: "metrics", Short: "Print metrics of containers, pods and the store for Prometheus", Elsewhere: true},
 	{Path: "pull", Short: "Pull an image from a registry", Elsewhere: true},
 	{Path: "push", Short: "Push an image to a specified destination", Elsewhere: true},
 	{Path: "search", Short: "Search registry for image", Elsewhere: true},

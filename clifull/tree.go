@@ -29,6 +29,7 @@ func (s *session) nodes() []command.Node {
 		{Path: "builder build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
 		{Path: "login", Short: "Log in to a container registry", Build: s.login},
 		{Path: "logout", Short: "Log out of a container registry", Build: s.logout},
+		{Path: "metrics", Short: "Print metrics of containers, pods and the store for Prometheus", Build: s.metrics},
 		{Path: "pull", Short: "Pull an image from a registry", Build: s.pull},
 		{Path: "push", Short: "Push an image to a specified destination", Build: s.push},
 		{Path: "search", Short: "Search registry for image", Build: s.search},
