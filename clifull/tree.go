@@ -40,5 +40,5 @@ func (s *session) nodes() []command.Node {
 	}
 	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true},
 		command.Node{Path: "internal-codec", Short: "Compress or decompress", Build: s.codec, Hidden: true})
-	return slices.Concat(nodes, s.manifestNodes(), s.registryNodes(), s.trustNodes())
+	return slices.Concat(nodes, s.kubeNodes(), s.manifestNodes(), s.registryNodes(), s.trustNodes())
 }
