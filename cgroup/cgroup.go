@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hull/oci"
+	"hull/systemd"
 )
 
 // Options for Create.
@@ -26,6 +27,13 @@ type Options struct {
 	// Hybrid makes the group also in the version 2 hierarchy of a host of version 1,
 	// which has no controllers: who looks there finds it.
 	Hybrid bool
+	// Manager is the connection that is asked for a group of systemd, where the path names a unit
+	// (see SplitUnit); nil makes one. Description and Properties are the unit's, besides the limits.
+	Manager     *systemd.Conn
+	Description string
+	Properties  []systemd.Property
+	// Beside are units that are started with it.
+	Beside []systemd.Unit
 }
 
 // unified is the key of a group's directory in the hierarchy of version 2 that stands
@@ -37,10 +45,21 @@ type Group struct {
 	h    *Host
 	path string
 	dirs map[string]string // controller → directory; version 2 is ""
+	unit string            // the unit of systemd whose group it is; "" for a plain one
+	hold *holder           // is in a new scope until Release
 }
 
 // Create makes the group at path and sets its limits, devices included. What it made is removed on an error.
 func (h *Host) Create(ctx context.Context, path string, r *oci.LinuxResources, o Options) (*Group, error) {
+	if slice, unit, ok := SplitUnit(path); ok {
+		if r == nil {
+			r = &oci.LinuxResources{}
+		}
+		if !h.V2() {
+			return nil, errors.New("make a cgroup by systemd: that needs cgroup version 2 alone")
+		}
+		return h.createUnit(ctx, slice, unit, r, o)
+	}
 	return h.create(path, r, o)
 }
 
@@ -57,6 +76,13 @@ func (h *Host) create(path string, r *oci.LinuxResources, o Options) (*Group, er
 // Open returns an existing group, by the text that Group.String gave or by its
 // path. The error of one that is not there satisfies errors.Is(err, fs.ErrNotExist).
 func (h *Host) Open(text string) (*Group, error) {
+	if slice, unit, ok := SplitUnit(text); ok && h.V2() {
+		g, err := h.Open(unitDir(slice, unit))
+		if err != nil {
+			return nil, err
+		}
+		return g.OfUnit(unit), nil
+	}
 	g := &Group{h: h, path: text, dirs: make(map[string]string)}
 	if h.V2() {
 		dir, err := resolve(h.unified, h.own2, text)
@@ -221,7 +247,12 @@ func (g *Group) Kill() error {
 
 // Remove removes the group and those below it; it waits a moment for its last process. One that is gone is no error.
 func (g *Group) Remove() error {
-	return g.each(removeTree)
+	g.Release()
+	var err error
+	if g.unit != "" {
+		err = g.stopUnit()
+	}
+	return errors.Join(err, g.each(removeTree))
 }
 
 // removeTree removes a directory and what is below it, the lowest first.

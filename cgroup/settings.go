@@ -357,6 +357,11 @@ func (g *Group) Set(r *oci.LinuxResources) error {
 	if err != nil {
 		return err
 	}
+	if g.unit != "" {
+		if err := g.setUnit(list); err != nil {
+			return err
+		}
+	}
 	if err := g.apply(list, Options{}); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"hull/engine"
 	"hull/oci"
 	"hull/ociruntime"
+	"hull/userns"
 )
 
 // ociSession is the program in its part as an OCI runtime: the command line of runc.
@@ -88,8 +89,7 @@ func (o *ociSession) declare(f *command.Flags) {
 	f.StringVar(&o.logFormat, "log-format", "text", "Format of the log: text or json")
 	f.StringVar(&o.rootless, "rootless", "auto", "Go on where cgroups are not permitted: true, false or auto")
 	f.BoolVar(&o.debug, "debug", false, "Log more")
-	f.BoolVar(&o.systemd, "systemd-cgroup", false, "Let systemd make cgroups; refused: this runtime makes them itself")
-	f.Hide("systemd-cgroup")
+	f.BoolVar(&o.systemd, "systemd-cgroup", false, "Let systemd make cgroups: cgroupsPath is SLICE:PREFIX:NAME then")
 	f.StringVar(&o.criu, "criu", "", "")
 	f.BoolVarP(&o.version, "version", "v", false, "Print the version")
 	f.Hide("criu")
@@ -132,7 +132,7 @@ func (o *ociSession) open() (*ociruntime.Runtime, error) {
 		}
 		o.logFile = f
 	}
-	r := &ociruntime.Runtime{Root: o.root, SystemdCgroup: o.systemd, Rootless: os.Geteuid() != 0, Warn: func(text string) { o.report("warning", text) }}
+	r := &ociruntime.Runtime{Root: o.root, SystemdCgroup: o.systemd, Rootless: userns.Rootless(), Warn: func(text string) { o.report("warning", text) }}
 	switch o.rootless {
 	case "auto", "":
 	default:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,7 +105,7 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 		Root:       place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
 		ImageRoot: place.ImageRoot, ImageStores: place.ImageStores,
 		StorageDriver: g.StorageDriver, DefaultDriver: front.StorageDriver, StorageOpts: g.StorageOpts,
-		CgroupManager: g.CgroupManager,
+		CgroupManager: cmp.Or(g.CgroupManager, conf.CgroupManager),
 		Defaults:      conf.Defaults,
 		Runtime:       g.Runtime, Runtimes: conf.Runtimes, RuntimeFlags: g.RuntimeFlags,
 		Hooks: conf.HooksDirs, CDIDirs: conf.CDIDirs,

@@ -1,6 +1,7 @@
 package clifull
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,10 +37,14 @@ func (s *session) openEngine(ctx context.Context, place front.Place) (*engine.En
 		return nil, err
 	}
 	g := &s.globals
+	conf, err := front.LoadConfig(g.Modules)
+	if err != nil {
+		return nil, err
+	}
 	return engine.Open(ctx, engine.Options{
 		LibexecDir: filepath.Dir(monitor), Executable: hull,
 		Root: place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
-		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts, CgroupManager: g.CgroupManager,
+		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts, CgroupManager: cmp.Or(g.CgroupManager, conf.CgroupManager),
 		Hooks: g.Hooks, CDIDirs: g.CDIDirs, GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: true,
 		Warn: s.warn, Codec: codec.Codec{},
 	})

@@ -122,7 +122,9 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 	if s.Error != "" && s.ExitCode == 0 {
 		s.ExitCode = 255
 	}
-	if g := e.group(s); g != nil {
+	if fileExists(filepath.Join(e.containerRun(r.ID), monitor.OOMFile)) {
+		s.OOMKilled = true
+	} else if g := e.group(s); g != nil {
 		if n, err := g.OOMKills(); err == nil && n > 0 {
 			s.OOMKilled = true
 		}
@@ -185,7 +187,7 @@ func (e *Engine) group(s *runState) *cgroup.Group {
 	if err != nil {
 		return nil
 	}
-	return g
+	return g.OfUnit(firstOf(g.Unit(), unitOf(s.Cgroup)))
 }
 
 // giveBack returns what a start took: addresses, ports, cgroup, the ends of
@@ -247,6 +249,7 @@ func (e *Engine) removeGroup(r *record, s *runState) error {
 	if err != nil {
 		return fmt.Errorf("remove cgroup: %w", err)
 	}
+	g.OfUnit(firstOf(g.Unit(), unitOf(path)))
 	// With a pid namespace its processes ended with the first. But a plan whose
 	// monitor was killed goes on, and may enter the group only now.
 	for range 3 {

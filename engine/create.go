@@ -36,7 +36,7 @@ func (e *Engine) create(ctx context.Context, o CreateOptions, starting bool) (*r
 
 // createOf is create of what base fills into the record.
 func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, base func(*record) error) (*record, *lock, error) {
-	if err := o.validate(); err != nil {
+	if err := errors.Join(o.validate(), e.checkParent(o.CgroupParent)); err != nil {
 		return nil, nil, err
 	}
 	if err := e.checkNetworks(&o); err != nil {

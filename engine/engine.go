@@ -103,7 +103,7 @@ type Options struct {
 	StorageOpts   []string
 	// DefaultDriver is the storage driver of a new store without StorageDriver; nil: overlay.
 	DefaultDriver func() (string, error)
-	// CgroupManager is cgroupfs, also "".
+	// CgroupManager is systemd or cgroupfs; "": whichever fits the host.
 	CgroupManager string
 	// LibexecDir holds hull-monitor.
 	LibexecDir string
@@ -147,6 +147,7 @@ type Engine struct {
 
 	selinuxOnce sync.Once
 	selinuxOn   bool // see selinux
+	groups      groupManager
 }
 
 // lazy makes a value once: a command pays only for the stores it uses.

@@ -91,6 +91,9 @@ func (x *execution) prepare() error {
 	if err != nil {
 		return fmt.Errorf("exec in container %s: %w", x.r.Name, err)
 	}
+	if err := x.e.reachGroup(context.Background(), x.s); err != nil {
+		return fmt.Errorf("exec in container %s: %w", x.r.Name, err)
+	}
 	if g := x.e.group(x.s); g != nil {
 		o.CgroupProcs = g.Procs()
 	}

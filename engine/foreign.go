@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/cgroup"
 	"hull/oci"
 	"hull/plan"
 	"hull/seccomp"
@@ -70,6 +71,9 @@ func (e *Engine) foreignArgv(r *record) []string {
 	argv := []string{r.Runtime, "--root", filepath.Join(e.o.RunRoot, "runtimes", filepath.Base(r.Runtime))}
 	for _, f := range r.RuntimeFlags {
 		argv = append(argv, "--"+strings.TrimLeft(f, "-"))
+	}
+	if _, _, ok := cgroup.SplitUnit(e.cgroupPath(r)); ok {
+		argv = append(argv, "--systemd-cgroup")
 	}
 	return argv
 }

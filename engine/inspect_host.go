@@ -104,7 +104,7 @@ func (e *Engine) inspectHost(r *record) InspectHost {
 	res := &o.Resources
 	policy, retries, _ := parseRestart(o.Restart)
 	h := InspectHost{
-		Binds: []string{}, CgroupManager: firstOf(e.o.CgroupManager, "cgroupfs"), CgroupMode: firstOf(o.CgroupNS, "private"), ContainerIDFile: o.CIDFile,
+		Binds: []string{}, CgroupManager: e.CgroupManager(), CgroupMode: firstOf(o.CgroupNS, "private"), ContainerIDFile: o.CIDFile,
 		LogConfig:    InspectLog{Type: e.logDriver(r), Path: e.logPath(r), Size: "0B", Config: nil},
 		NetworkMode:  firstOf(o.NetworkMode, "bridge"),
 		PortBindings: map[string][]InspectPort{}, RestartPolicy: InspectRestart{firstOf(policy, "no"), retries}, AutoRemove: o.AutoRemove, AutoRemoveImage: o.AutoRemoveImage,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +15,7 @@ import (
 // PodCreate makes a pod, and the container that is to hold its namespaces, and
 // returns the pod's ID. Nothing is started.
 func (e *Engine) PodCreate(ctx context.Context, o PodOptions) (string, error) {
-	if err := o.validate(); err != nil {
+	if err := errors.Join(o.validate(), e.checkParent(o.CgroupParent)); err != nil {
 		return "", err
 	}
 	if err := e.Recover(ctx); err != nil {
@@ -186,21 +185,4 @@ func (e *Engine) recoverPod(ctx context.Context, id string) error {
 		return err
 	}
 	return e.unbuildPod(ctx, p)
-}
-
-// podGroup is the cgroup that is the parent of the members', "" for none.
-func (e *Engine) podGroup(p *podRecord) string {
-	name := "hull-pod-" + p.ID
-	parent := p.Options.CgroupParent
-	switch {
-	case p.Options.NoShareParent || e.o.Defaults.Cgroups == "disabled":
-		return ""
-	case parent == "" && e.o.Rootless:
-		return name
-	case parent == "":
-		parent = "/hull"
-	case !strings.HasPrefix(parent, "/"):
-		parent = "/" + parent
-	}
-	return filepath.Join(parent, name)
 }

@@ -120,7 +120,7 @@ func (e *Engine) PodList(ctx context.Context, f Filters) ([]PodEntry, error) {
 
 func (e *Engine) podEntry(p *podRecord, list []member) PodEntry {
 	entry := PodEntry{
-		Cgroup: path.Dir(firstOf(e.podGroup(p), "/hull/x")), Created: p.Created, ID: p.ID, InfraID: p.Infra, Name: p.Name, Networks: []string{},
+		Cgroup: path.Dir(firstOf(e.shownPodGroup(p), "/hull/x")), Created: p.Created, ID: p.ID, InfraID: p.Infra, Name: p.Name, Networks: []string{},
 		Status: podState(list), Labels: p.Options.Labels, Containers: []PodEntryContainer{}, Restart: p.Options.Restart,
 	}
 	for _, m := range list {
@@ -283,7 +283,7 @@ func (e *Engine) PodInspect(ctx context.Context, name string) (*PodInspect, erro
 	o, res := &p.Options, &p.Options.Resources
 	out := &PodInspect{
 		ID: p.ID, Name: p.Name, Created: p.Created, CreateCommand: o.CreateCommand, ExitPolicy: firstOf(o.ExitPolicy, "continue"), State: podState(list),
-		Labels: o.Labels, CreateCgroup: !o.NoShareParent, CgroupPath: e.podGroup(p), CreateInfra: !o.NoInfra, InfraContainerID: p.Infra,
+		Labels: o.Labels, CreateCgroup: !o.NoShareParent, CgroupPath: e.shownPodGroup(p), CreateInfra: !o.NoInfra, InfraContainerID: p.Infra,
 		SharedNamespaces: p.shares(), NumContainers: len(list), CPUPeriod: res.CPUPeriod, CPUQuota: res.CPUQuota, CPUShares: res.CPUShares,
 		CPUSetCPUs: res.CPUSetCPUs, CPUSetMems: res.CPUSetMems, MemoryLimit: res.Memory, MemorySwap: res.MemorySwap, BlkioWeight: res.BlkioWeight,
 		BlkioWeightDevice: res.BlkioWeightDevice, BlkioDeviceReadBps: res.DeviceReadBps, BlkioDeviceWriteBps: res.DeviceWriteBps,

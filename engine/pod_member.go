@@ -227,7 +227,7 @@ func (e *Engine) limitPod(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	if _, err := host.Create(ctx, r.PodGroup, res, cgroup.Options{Rootless: e.o.Rootless, Warn: e.o.Warn}); err != nil {
+	if _, err := host.Create(ctx, podGroupPath(r.PodGroup), res, cgroup.Options{Rootless: e.o.Rootless, Warn: e.o.Warn}); err != nil {
 		return fmt.Errorf("limit pod %s: %w", p.Name, err)
 	}
 	return nil
@@ -235,7 +235,7 @@ func (e *Engine) limitPod(ctx context.Context, r *record) error {
 
 // removePodGroup removes the pod's cgroup, when nobody is in it.
 func (e *Engine) removePodGroup(p *podRecord) {
-	path := e.podGroup(p)
+	path := podGroupPath(e.podGroup(p))
 	if path == "" {
 		return
 	}

@@ -64,6 +64,7 @@ type starting struct {
 	control *os.File
 	agent   *ociruntime.Agent // of a filter that notifies
 	notify  *os.File          // the container's socket to the service manager
+	spare   *monitor.Spare    // one of our own, perhaps not used
 	files   []*os.File        // closed at the end
 }
 
@@ -85,6 +86,8 @@ func (e *Engine) start(ctx context.Context, r *record, s *runState, o startOptio
 func (t *starting) close() {
 	t.net.Close()
 	t.agent.Close()
+	t.group.Release()
+	t.spare.Close()
 	for _, f := range t.files {
 		f.Close()
 	}
@@ -131,6 +134,7 @@ func (t *starting) directory(ctx context.Context) error {
 	if t.r.transient {
 		if t.s.Started {
 			os.Remove(filepath.Join(dir, monitor.ExitFile))
+			os.Remove(filepath.Join(dir, monitor.OOMFile))
 		}
 		return nil
 	}
@@ -140,7 +144,7 @@ func (t *starting) directory(ctx context.Context) error {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		for _, name := range []string{monitor.ExitFile, "state.json"} {
+		for _, name := range []string{monitor.ExitFile, monitor.OOMFile, "state.json"} {
 			os.Remove(filepath.Join(dir, name))
 		}
 		return nil

@@ -2,17 +2,18 @@ package engine
 
 import (
 	"context"
-	"path/filepath"
 	"reflect"
-	"strings"
 
 	"hull/cgroup"
 )
 
 // limits makes the cgroup.
 func (t *starting) limits(ctx context.Context) error {
-	if t.facts.Cgroup == "" || t.r.Runtime != "" {
+	if t.facts.Cgroup == "" {
 		return nil
+	}
+	if t.r.Runtime != "" {
+		return t.foreignLimits(ctx)
 	}
 	if err := t.e.limitPod(ctx, t.r); err != nil {
 		return err
@@ -26,7 +27,15 @@ func (t *starting) limits(ctx context.Context) error {
 			return err
 		}
 	}
-	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, t.e.cgroupOptions(t.r))
+	o := t.e.cgroupOptions(t.r)
+	if _, _, ok := cgroup.SplitUnit(t.facts.Cgroup); ok {
+		err := t.byManager(ctx, host, &o)
+		defer o.Manager.Close()
+		if err != nil {
+			return err
+		}
+	}
+	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, o)
 	if err != nil {
 		return err
 	}
@@ -44,24 +53,20 @@ func (e *Engine) cgroupOptions(r *record) cgroup.Options {
 	return o
 }
 
-// cgroupPath is where the container's group is, "" for none.
-func (e *Engine) cgroupPath(r *record) string {
-	o := &r.Options
-	mode := firstOf(o.Cgroups, e.o.Defaults.Cgroups)
-	parent := o.CgroupParent
-	switch {
-	case mode == "disabled":
-		return ""
-	case r.PodGroup != "":
-		return filepath.Join(r.PodGroup, "hull-"+r.ID)
-	case mode == "split":
-		return "hull-" + r.ID // below the engine's own
-	case parent == "" && e.o.Rootless:
-		return "hull-" + r.ID
-	case parent == "":
-		parent = "/hull"
-	case !strings.HasPrefix(parent, "/"):
-		parent = "/" + parent
+// foreignLimits leaves the group to another runtime, and takes care of the monitor alone.
+func (t *starting) foreignLimits(ctx context.Context) error {
+	if _, _, ok := cgroup.SplitUnit(t.facts.Cgroup); !ok {
+		return nil
 	}
-	return filepath.Join(parent, "hull-"+r.ID)
+	host, err := cgroup.LookUp()
+	if err != nil {
+		return err
+	}
+	var o cgroup.Options
+	err = t.byManager(ctx, host, &o)
+	defer o.Manager.Close()
+	if err != nil || len(o.Beside) == 0 {
+		return err
+	}
+	return o.Manager.Start(ctx, o.Beside...)
 }

@@ -33,6 +33,9 @@ func (t *starting) launch() (*monitor.Session, error) {
 	}
 	cfg.Wait = t.control != nil
 	cfg.NotifyTo = t.facts.Activation.Notify
+	if t.group != nil && t.group.Unit() != "" {
+		cfg.MemoryEvents = t.group.Events("memory.events")
+	}
 	if t.names[0] != nil {
 		if err := t.e.nameConfig(t.r, &cfg); err != nil {
 			return nil, err

@@ -102,7 +102,7 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 	unit := uint64(max(si.Unit, 1))
 	i := &Info{Plugins: map[string]any{"volume": []string{"local"}, "network": []string{"bridge", "macvlan", "ipvlan"}, "log": []string{"k8s-file", "json-file", "none", "passthrough"}},
 		Registries: map[string]any{}, Version: map[string]string{"Version": Version(), "GoVersion": runtime.Version(), "OsArch": "linux/" + runtime.GOARCH, "APIVersion": Version()}}
-	i.Host = InfoHost{Arch: runtime.GOARCH, CgroupManager: firstOf(e.o.CgroupManager, "cgroupfs"), CgroupVersion: "v1", CPUs: runtime.NumCPU(),
+	i.Host = InfoHost{Arch: runtime.GOARCH, CgroupManager: e.CgroupManager(), CgroupVersion: "v1", CPUs: runtime.NumCPU(),
 		Distribution: distribution(), Hostname: hostHostname(), Kernel: unix.ByteSliceToString(u.Release[:]), LogDriver: firstOf(e.o.Defaults.LogDriver, "k8s-file"),
 		MemFree: si.Freeram * unit, MemTotal: si.Totalram * unit, SwapFree: si.Freeswap * unit, SwapTotal: si.Totalswap * unit, NetworkBackend: "hull", OS: "linux",
 		OCIRuntime: map[string]any{"name": "hull", "path": e.o.Executable, "version": "spec: " + oci.SpecVersion}, RemoteSocket: map[string]any{"exists": false},

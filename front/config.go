@@ -21,6 +21,7 @@ type Config struct {
 	Defaults engine.Defaults
 
 	EventsLogger       string
+	CgroupManager      string
 	HooksDirs, CDIDirs []string
 	// Runtimes are the programs of [engine.runtimes], by name.
 	Runtimes map[string][]string

@@ -52,6 +52,7 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"containers.volumes":                    parsed(engine.ParseVolume, func(c *Config) *[]engine.Mount { return &c.Defaults.Volumes }),
 
 	"engine.cdi_spec_dirs":       list(func(c *Config) *[]string { return &c.CDIDirs }),
+	"engine.cgroup_manager":      setCgroupManager,
 	"engine.events_logger":       text(func(c *Config) *string { return &c.EventsLogger }),
 	"engine.hooks_dir":           list(func(c *Config) *[]string { return &c.HooksDirs }),
 	"engine.network_cmd_options": list(func(c *Config) *[]string { return &c.Defaults.SlirpOptions }),
@@ -261,5 +262,14 @@ func setLabel(c *Config, v any) error {
 		return errBool
 	}
 	c.Defaults.NoLabels = !on
+	return nil
+}
+
+func setCgroupManager(c *Config, v any) error {
+	s, ok := v.(string)
+	if !ok || s != engine.ManagerSystemd && s != engine.ManagerCgroupfs {
+		return errors.New("want systemd or cgroupfs")
+	}
+	c.CgroupManager = s
 	return nil
 }

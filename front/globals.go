@@ -32,7 +32,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringVar(&g.ImageStore, "imagestore", "", "Path to the directory of images and of the files of containers upon them (default the same as --root)")
 	f.StringVar(&g.StorageDriver, "storage-driver", "", "Driver that keeps the layers (overlay, btrfs, vfs); an existing store has its own")
 	f.StringArrayVar(&g.StorageOpts, "storage-opt", nil, "Option of the storage driver")
-	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups (\"cgroupfs\")")
+	f.StringVar(&g.CgroupManager, "cgroup-manager", "", "Who makes cgroups: systemd or cgroupfs (default systemd where it runs with cgroup v2)")
 	f.StringVar(&g.Runtime, "runtime", "", "OCI runtime to use instead of hull's own: a name or a path")
 	f.StringArrayVar(&g.RuntimeFlags, "runtime-flag", nil, "Global flag, without its dashes, for another runtime than hull's own (may be given several times)")
 	f.StringSliceVar(&g.Hooks, "hooks-dir", nil, "Directory of OCI hooks (may be given several times)")
@@ -46,7 +46,7 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.BoolVarP(&g.debug, "debug", "D", false, "Same as --log-level=debug")
 	f.Hide("debug")
 	f.Words("log-level", logLevels...)
-	f.Words("cgroup-manager", "cgroupfs")
+	f.Words("cgroup-manager", "systemd", "cgroupfs")
 	f.Words("events-backend", "file", "none")
 	f.Words("storage-driver", "overlay", "btrfs", "vfs")
 	f.Lookup("version").Shorthand = ""
@@ -62,8 +62,8 @@ func (g *Globals) Check() error {
 	if !slices.Contains(logLevels, strings.ToLower(g.LogLevel)) {
 		return fmt.Errorf("log level %q is not supported, choose from: %s", g.LogLevel, strings.Join(logLevels, ", "))
 	}
-	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" {
-		return fmt.Errorf("cgroup manager %q is not known: there is cgroupfs", g.CgroupManager)
+	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" && g.CgroupManager != "systemd" {
+		return fmt.Errorf("cgroup manager %q is not known: there are systemd and cgroupfs", g.CgroupManager)
 	}
 	if g.EventsBackend != "file" && g.EventsBackend != "none" {
 		return fmt.Errorf("events backend %q is not known: there are file and none", g.EventsBackend)

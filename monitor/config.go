@@ -61,6 +61,9 @@ type Config struct {
 	// what the container says on a socket that came after these; empty: there
 	// is none.
 	NotifyTo string
+	// MemoryEvents is the file of the container's group that counts kills at
+	// the memory limit, where the group may be gone before anybody asks.
+	MemoryEvents string
 	// Hold says that one more descriptor came, which is kept open until it is
 	// known what became of the start.
 	Hold bool
@@ -129,7 +132,7 @@ func (c *Config) fields() []field {
 		{"log-max-files", &c.LogMaxFiles}, {"log-tag", &c.LogTag},
 		{"terminal", &c.Terminal}, {"open-stdin", &c.OpenStdin}, {"stdin-once", &c.StdinOnce},
 		{"wait", &c.Wait}, {"attach-flags", &c.AttachFlags}, {"attached", &c.Attached},
-		{"plan-files", &c.PlanFiles}, {"names-dir", &c.NamesDir}, {"name-servers", &c.NameServers}, {"notify-to", &c.NotifyTo}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
+		{"plan-files", &c.PlanFiles}, {"names-dir", &c.NamesDir}, {"name-servers", &c.NameServers}, {"notify-to", &c.NotifyTo}, {"memory-events", &c.MemoryEvents}, {"hold", &c.Hold}, {"oom-score-adj", &c.OOMScoreAdj},
 		{"reaper", &c.Reaper}, {"timeout", &c.Timeout}, {"cleanup", &c.Cleanup}, {"env", &c.Env},
 	}
 }

@@ -106,6 +106,9 @@ func (s *server) start() (started bool, err error) {
 		}
 	}
 	listenToSignals()
+	if s.cfg.MemoryEvents != "" {
+		s.oom = newOOMWatch(s.cfg.MemoryEvents)
+	}
 	if err := s.launch(); err != nil {
 		return false, err
 	}

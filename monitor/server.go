@@ -41,6 +41,7 @@ type server struct {
 	clients []*client
 	names   *nameServer // nil: the container asks nobody here
 	notify  *notifier   // nil: it speaks to no service manager
+	oom     *oomWatch   // nil: its group stays
 
 	helper int // pid of the plan's first process, which only makes the container's
 	pid    int
@@ -124,6 +125,7 @@ func (s *server) watch() {
 		add(s.listen, unix.POLLIN)
 		s.names.watch(add)
 		s.notify.watch(add)
+		s.oom.watch(add)
 	}
 	if !s.blocked() {
 		add(s.out[0], unix.POLLIN)
@@ -177,7 +179,7 @@ func (s *server) handle() error {
 			s.copyOut(0)
 		case fd == s.out[1]:
 			s.copyOut(1)
-		case s.names.handle(fd, s.buf[:]), s.notify.handle(fd):
+		case s.names.handle(fd, s.buf[:]), s.notify.handle(fd), s.oom.handle(fd):
 		default:
 			s.serve(fd, p.Revents)
 		}
@@ -381,6 +383,7 @@ func (s *server) dropGone() {
 
 // reap takes the container's exit status.
 func (s *server) reap() {
+	s.oom.look()
 	var ws unix.WaitStatus
 	for {
 		_, err := unix.Wait4(s.pid, &ws, 0, nil)

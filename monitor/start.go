@@ -144,6 +144,9 @@ func Spawn(o StartOptions) (*Spare, error) {
 	return s, nil
 }
 
+// Pid is the monitor's process.
+func (s *Spare) Pid() int { return s.child.Pid }
+
 // Close gives up a monitor that was not used: it ends by itself. A nil Spare
 // and one that was started are left alone.
 func (s *Spare) Close() {

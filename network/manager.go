@@ -45,6 +45,9 @@ type Options struct {
 	// PastaOptions and SlirpOptions are said to these programs before what a
 	// container says.
 	PastaOptions, SlirpOptions []string
+	// Lasting, if it is not nil, is told of each process that is to outlive the
+	// caller; one that is shared is not only for the container at hand.
+	Lasting func(pid int, shared bool)
 }
 
 // A Manager keeps networks and joins containers to them. It holds no state

@@ -28,7 +28,7 @@ var (
 type Runtime struct {
 	// Root is the state directory, such as /run/hull/oci. It must be absolute.
 	Root string
-	// SystemdCgroup asks for cgroups of systemd, which Create refuses.
+	// SystemdCgroup has Create make cgroups by systemd; the configuration's path is SLICE:PREFIX:NAME then.
 	SystemdCgroup bool
 	// Rootless goes on without a cgroup where none is delegated.
 	Rootless bool
@@ -53,6 +53,8 @@ type Container struct {
 	// Init is the container's first process; zero while it is being created.
 	Init   state.ProcessID `json:"init"`
 	Cgroup string          `json:"cgroup,omitempty"`
+	// Unit is the unit of systemd whose group that is; "" for a plain one.
+	Unit string `json:"unit,omitempty"`
 	// Rdt is the container's share of caches, nil for none of its own.
 	Rdt *rdtGroup `json:"rdt,omitempty"`
 	// RootMount is the root's mount, where it was made in the runtime's own namespace.
@@ -181,7 +183,11 @@ func (c *Container) group() (*cgroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return host.Open(c.Cgroup)
+	g, err := host.Open(c.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	return g.OfUnit(c.Unit), nil
 }
 
 // needGroup is group for what cannot be done without one.

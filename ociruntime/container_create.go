@@ -89,6 +89,7 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 	t := &creation{r: r, c: c, o: o}
 	err = t.run(ctx)
 	t.agent.Close()
+	t.group.Release()
 	for _, f := range t.files {
 		f.Close()
 	}
@@ -124,63 +125,6 @@ func (t *creation) run(ctx context.Context) error {
 		if err := step(ctx); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// limits makes the cgroup.
-func (t *creation) limits(ctx context.Context) error {
-	l := t.c.Spec.Linux
-	if l == nil {
-		return nil
-	}
-	path := l.CgroupsPath
-	if t.r.SystemdCgroup {
-		return errors.New("unable to apply cgroup configuration: this runtime makes cgroups itself, not by systemd: leave out --systemd-cgroup")
-	}
-	if path == "" {
-		path = t.c.ID
-	}
-	var resources oci.LinuxResources
-	if l.Resources != nil {
-		resources = *l.Resources
-	}
-	resources.Devices = deviceRules(resources.Devices)
-	host, err := cgroup.LookUp()
-	if err != nil {
-		return err
-	}
-	if err := t.checkGroup(host, path); err != nil {
-		return err
-	}
-	t.group, err = host.Create(ctx, path, &resources, cgroup.Options{Rootless: t.r.Rootless, Warn: t.r.Warn, Hybrid: true})
-	if err != nil {
-		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
-	}
-	t.c.Cgroup = t.group.String()
-	if l.IntelRdt != nil {
-		root, err := rdtRoot()
-		if err != nil {
-			return err
-		}
-		t.c.Rdt, err = makeRdt(root, t.c.ID, l.IntelRdt)
-		return err
-	}
-	return nil
-}
-
-// checkGroup looks at a group that is there already: processes of others in it would be paused
-// and killed with the container's, and in a frozen one the start would wait for ever.
-func (t *creation) checkGroup(host *cgroup.Host, path string) error {
-	g, err := host.Open(path)
-	if err != nil {
-		return nil // as it should be
-	}
-	if frozen, _ := g.Frozen(); frozen {
-		return errors.New("container's cgroup unexpectedly frozen")
-	}
-	if pids, _ := g.Pids(); len(pids) > 0 {
-		t.r.warn("container's cgroup is not empty: %d process(es) found", len(pids))
 	}
 	return nil
 }

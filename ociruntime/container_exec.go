@@ -192,6 +192,11 @@ func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
 	if err != nil {
 		return j, err
 	}
+	if c.Unit != "" {
+		if err := reachUnits(context.Background(), g.Host(), "exec"); err != nil {
+			return j, err
+		}
+	}
 	if g != nil {
 		if j.Cgroup, err = g.Dir(); err != nil {
 			return j, err

@@ -121,14 +121,14 @@ func forUser(s *oci.Spec) {
 
 // Features is what this runtime can do. See runtime-spec features.md.
 func Features() *features.Features {
-	yes, no := true, false
+	yes := true
 	f := &features.Features{
 		OCIVersionMin: "1.0.0", OCIVersionMax: oci.SpecVersion,
 		Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions: mountOptionNames(),
 		Linux: &features.Linux{
 			Capabilities:    bitNames(1<<len(capabilityNames) - 1),
-			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
+			Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes},
 			Seccomp:         seccompFeatures(),
 			Apparmor:        &features.Apparmor{Enabled: &yes},
 			Selinux:         &features.Selinux{Enabled: &yes},
