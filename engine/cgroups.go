@@ -27,6 +27,8 @@ type groupManager struct {
 	// conn is the connection by which it was found out; nil when it was used.
 	mu   sync.Mutex
 	conn *systemd.Conn
+	// helpers are processes of the container at hand that go where its monitor goes.
+	helpers []uint32
 }
 
 // CgroupManager is who makes cgroups: what the user said, or systemd where it
@@ -170,6 +172,7 @@ func (t *starting) byManager(ctx context.Context, host *cgroup.Host, o *cgroup.O
 		return err
 	}
 	o.Description = "hull container " + t.r.Name
+	helpers := t.e.takeHelpers()
 	leaves, err := t.monitorLeaves(ctx, host, o.Manager)
 	if err != nil || !leaves {
 		return err
@@ -184,7 +187,7 @@ func (t *starting) byManager(ctx context.Context, host *cgroup.Host, o *cgroup.O
 	pid := t.o.spare.Pid()
 	o.Beside = []systemd.Unit{{
 		Name: fmt.Sprintf("%s%s-%d.scope", monitorScopes, t.r.ID, pid), Description: "monitor of hull container " + t.r.Name,
-		Slice: t.e.defaultSlice(), Pids: []uint32{uint32(pid)},
+		Slice: t.e.defaultSlice(), Pids: append([]uint32{uint32(pid)}, helpers...),
 	}}
 	return nil
 }
@@ -215,6 +218,39 @@ func (t *starting) monitorLeaves(ctx context.Context, host *cgroup.Host, conn *s
 		return true, nil
 	}
 	return false, nil
+}
+
+// lasting takes note of a process that is to outlive this one. One that others
+// share must not end with the service or the session that was the first to
+// need it: it has a scope of its own.
+func (e *Engine) lasting(pid int, shared bool) {
+	if !shared {
+		e.groups.mu.Lock()
+		e.groups.helpers = append(e.groups.helpers, uint32(pid))
+		e.groups.mu.Unlock()
+		return
+	}
+	if e.CgroupManager() != ManagerSystemd {
+		return
+	}
+	conn, err := e.manager()
+	if err == nil {
+		err = conn.Start(context.Background(), systemd.Unit{Name: fmt.Sprintf("hull-net-%d.scope", pid), Description: "network of hull containers",
+			Slice: e.defaultSlice(), Pids: []uint32{uint32(pid)}})
+		conn.Close()
+	}
+	if err != nil {
+		e.warn("%v", err)
+	}
+}
+
+// takeHelpers are those noted since the last call.
+func (e *Engine) takeHelpers() []uint32 {
+	e.groups.mu.Lock()
+	defer e.groups.mu.Unlock()
+	list := e.groups.helpers
+	e.groups.helpers = nil
+	return list
 }
 
 // reachGroup moves this process to where it may enter the container's group.

@@ -255,7 +255,7 @@ func (e *Engine) imageRoot() string {
 func (e *Engine) Networks() (*network.Manager, error) {
 	return e.networks.get(func() (*network.Manager, error) {
 		return network.Open(filepath.Join(e.o.Root, "networks"), filepath.Join(e.o.RunRoot, "network"), network.Options{
-			NetNS: e.o.NetNS, Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net"),
+			NetNS: e.o.NetNS, Rootless: e.o.Rootless, Helper: filepath.Join(e.o.LibexecDir, "hull-net"), Lasting: e.lasting,
 			Outside: network.Outside{Program: e.o.Defaults.RootlessNetwork}, PastaOptions: e.o.Defaults.PastaOptions, SlirpOptions: e.o.Defaults.SlirpOptions,
 		})
 	})

@@ -252,6 +252,12 @@ func (m *Manager) runJob(ctx context.Context, lock, netns, log *os.File, j Job) 
 	return m.runOutside(ctx, lock, netns, log, JobCommand, text)
 }
 
+func (m *Manager) lasting(pid int, shared bool) {
+	if m.o.Lasting != nil {
+		m.o.Lasting(pid, shared)
+	}
+}
+
 // runOutside starts hull-net and waits until it is ready. What is said of a
 // failure comes from the log, a file that is gone afterwards when nil is given.
 func (m *Manager) runOutside(ctx context.Context, lock, netns, log *os.File, args ...string) (id state.ProcessID, err error) {
@@ -290,6 +296,7 @@ func (m *Manager) runOutside(ctx context.Context, lock, netns, log *os.File, arg
 	if err != nil {
 		return id, err
 	}
+	m.lasting(id.Pid, lock != ready)
 	if err = awaitReady(ctx, r); err == nil {
 		return id, nil
 	}

@@ -63,6 +63,7 @@ func (m *Manager) launchProxy(files []*os.File, args ...string) (id state.Proces
 		return id, fmt.Errorf("start the proxy of published ports: %w", err)
 	}
 	id, err = state.IdentifyProcess(c.Process.Pid)
+	m.lasting(c.Process.Pid, false)
 	go c.Wait()
 	return id, err // of a process that has ended already
 }

@@ -196,9 +196,8 @@ func (conn *Conn) call(member, sig string, body []byte) (*decoder, error) {
 	return conn.reply(serial)
 }
 
-// clear stops a unit, waits for it, and forgets that it failed. One that is
-// not there is no error.
-func (conn *Conn) clear(name string) error {
+// end stops a unit and waits for it. One that is not there is no error.
+func (conn *Conn) end(name string) error {
 	e := &encoder{}
 	e.string(name)
 	e.string("replace")
@@ -209,10 +208,18 @@ func (conn *Conn) clear(name string) error {
 			_, err = conn.wait(job)
 		}
 	}
-	if err != nil && !isBusError(err, errNoSuchUnit) {
+	if isBusError(err, errNoSuchUnit) {
+		return nil
+	}
+	return err
+}
+
+// clear stops a unit and has it forgotten, even if it failed.
+func (conn *Conn) clear(name string) error {
+	if err := conn.end(name); err != nil {
 		return err
 	}
-	e = &encoder{}
+	e := &encoder{}
 	e.string(name)
 	if _, err := conn.call("ResetFailedUnit", "s", e.b); err != nil && !isBusError(err, errNoSuchUnit) {
 		return err
@@ -224,12 +231,12 @@ func (conn *Conn) clear(name string) error {
 func (conn *Conn) Stop(ctx context.Context, name string) error {
 	stop := conn.until(ctx)
 	defer func() { stop() }()
-	err := conn.clear(name)
+	err := conn.end(name)
 	if lost(err) {
 		if err = conn.again(ctx); err == nil {
 			stop()
 			stop = conn.until(ctx)
-			err = conn.clear(name)
+			err = conn.end(name)
 		}
 	}
 	if err != nil {

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"hull/plan"
 	"hull/state"
+	"hull/systemd"
 )
 
 // holderFile is the record of the holder in the run directory.
@@ -140,7 +142,23 @@ func startHolder() (state.ProcessID, error) {
 	if err != nil {
 		return fail(err)
 	}
+	leaveService(proc.Pid)
 	return id, nil
+}
+
+// leaveService moves the holder into a scope of its own, where the user has a
+// service manager: at the end of the service or the session that happened to
+// make it, containers of others would lose their namespaces' owner. Without
+// one there is nobody who would end it.
+func leaveService(pid int) {
+	conn, err := systemd.Dial(systemd.Socket(true, os.Getenv("XDG_RUNTIME_DIR"), os.Geteuid()))
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = conn.Start(ctx, systemd.Unit{Name: fmt.Sprintf("hull-holder-%d.scope", pid), Description: "namespaces of hull containers", Slice: "user.slice", Pids: []uint32{uint32(pid)}})
 }
 
 // writeMap runs one of the two set-uid programs, found where the system has
