@@ -255,6 +255,11 @@ func (g *Group) Remove() error {
 	return errors.Join(err, g.each(removeTree))
 }
 
+// RemoveEmpty removes a group that nobody is in and that has no group below it; another stays.
+func (g *Group) RemoveEmpty() {
+	g.each(func(dir string) error { return unix.Rmdir(dir) })
+}
+
 // removeTree removes a directory and what is below it, the lowest first.
 func removeTree(dir string) error {
 	err := unix.Rmdir(dir)

@@ -259,10 +259,21 @@ func (e *Engine) removeGroup(r *record, s *runState) error {
 			}
 		}
 		if err = g.Remove(); err == nil {
+			e.removePodsGroup(host, path)
 			return nil
 		}
 	}
 	return err
+}
+
+// removePodsGroup removes what was the group of a user's pod with its last
+// member's: where it is depends on where it was made from.
+func (e *Engine) removePodsGroup(host *cgroup.Host, member string) {
+	if pod := filepath.Dir(member); e.o.Rootless && strings.HasPrefix(filepath.Base(pod), "hull-pod-") {
+		if g, err := host.Open(pod); err == nil {
+			g.RemoveEmpty()
+		}
+	}
 }
 
 // killLeft kills what of a container still runs, when no state says what.

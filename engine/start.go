@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -434,16 +433,6 @@ func (t *starting) compile(ctx context.Context) error {
 		t.e.warn("%s", w)
 	}
 	return nil
-}
-
-// preserved are the numbers of the files that are passed on.
-func preserved(count int, list []int) []int {
-	fds := slices.Clone(list)
-	for fd := 3; fd < 3+count; fd++ {
-		fds = append(fds, fd)
-	}
-	slices.Sort(fds)
-	return slices.Compact(fds)
 }
 
 // record writes down that the container runs.

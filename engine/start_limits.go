@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"reflect"
+	"slices"
 
 	"hull/cgroup"
 )
@@ -69,4 +70,14 @@ func (t *starting) foreignLimits(ctx context.Context) error {
 		return err
 	}
 	return o.Manager.Start(ctx, o.Beside...)
+}
+
+// preserved are the numbers of the files that are passed on.
+func preserved(count int, list []int) []int {
+	fds := slices.Clone(list)
+	for fd := 3; fd < 3+count; fd++ {
+		fds = append(fds, fd)
+	}
+	slices.Sort(fds)
+	return slices.Compact(fds)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -148,6 +149,12 @@ func (c *compiler) begin() error {
 	if c.o.Wait || c.o.WaitHooks {
 		c.control = c.inherit("control", c.o.Control)
 	}
+	if procs := c.byProcs(); procs != "" {
+		if !slices.Contains(c.o.CgroupProcs, procs) {
+			c.o.CgroupProcs = append(slices.Clone(c.o.CgroupProcs), procs)
+		}
+		c.o.Cgroup = nil
+	}
 	if c.o.Cgroup != nil {
 		c.cgroup = c.inherit("cgroup", c.o.Cgroup)
 	}
@@ -187,6 +194,16 @@ func (c *compiler) begin() error {
 	}
 	c.joinNamespaces()
 	return c.timeOffsets()
+}
+
+// byProcs is the file by which the group is entered when the process joins
+// another's cgroup namespace: from in there it could not be born into a group,
+// since the one that it comes from is not to be seen.
+func (c *compiler) byProcs() string {
+	if c.o.Cgroup == nil || !slices.ContainsFunc(c.linux.Namespaces, func(n oci.LinuxNamespace) bool { return n.Type == oci.CgroupNamespace && n.Path != "" }) {
+		return ""
+	}
+	return c.o.Cgroup.Name() + "/cgroup.procs"
 }
 
 // joinCgroups makes the process, and so its child, a member. It is done from

@@ -198,8 +198,11 @@ func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
 		}
 	}
 	if g != nil {
-		if j.Cgroup, err = g.Dir(); err != nil {
-			return j, err
+		// In version 2 it is entered before the cgroup namespace is joined, in which its way is hidden.
+		if !g.Host().V2() {
+			if j.Cgroup, err = g.Dir(); err != nil {
+				return j, err
+			}
 		}
 		if j.Cgroup != nil && len(o.Cgroups) > 0 {
 			j.Cgroup.Close()

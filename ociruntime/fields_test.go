@@ -48,7 +48,7 @@ var fieldReaders = map[string]string{
 	"linux.uidMappings":       "container_userns.go",
 	"linux.gidMappings":       "container_userns.go",
 	"linux.sysctl":            "compile_names.go",
-	"linux.cgroupsPath":       "container_create.go",
+	"linux.cgroupsPath":       "container_groups.go",
 	"linux.namespaces":        "compile_namespaces.go",
 	"linux.devices":           "compile_devices.go",
 	"linux.netDevices":        "container_netdevices.go",
