@@ -45,7 +45,7 @@ crash: ## 48 commands killed, and made to fail, at every call that writes (CRASH
 	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run F07Killed -v ./build
 
 races: ## the races of docs/security-tests.md, as often as they ask
-	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine
+	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine ./ociruntime
 
 POWER_CUTS ?= 1000
 power: ## power cuts: POWER_CUTS of each kind of disk
