@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 			args := append([]string{"hull", "--root", os.Getenv("STORE"), "--runroot", os.Getenv("RUN_DIR")}, os.Args[1:]...)
 			os.Exit(Run(context.Background(), args, os.Stdin, os.Stdout, os.Stderr))
 		},
+		"hull-runtime": func() {
+			os.Exit(Run(context.Background(), append([]string{"hull-runtime"}, os.Args[1:]...), os.Stdin, os.Stdout, os.Stderr))
+		},
 		"podman-system-generator": func() { os.Exit(Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		"hull-user-generator":     func() { os.Exit(Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 	})
