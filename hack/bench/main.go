@@ -47,6 +47,10 @@ type group struct {
 }
 
 func main() {
+	if size := os.Getenv(heapMark); size != "" {
+		startWithHeap(size)
+		return
+	}
 	again, err := inPrivateMounts()
 	if again {
 		return
@@ -183,6 +187,7 @@ func (b *bench) run(names []string) error {
 		onlyBy bool // its name
 	}{
 		{"version", b.version, false}, {"start", b.start, false}, {"bridge", b.bridge, false}, {"bundle", b.bundle, false},
+		{"life", b.life, false}, {"waiting", b.waiting, false}, {"heap", b.heap, false},
 		{"pod", b.pod, false}, {"podcreate", b.podCreate, false},
 		{"exec", b.exec, false}, {"ps", b.ps, false}, {"memory", b.memory, false}, {"throughput", b.throughput, true}, {"pull", b.pull, true}, {"build", b.build, true},
 	}
@@ -305,37 +310,6 @@ func (b *bench) bridge() (*group, error) {
 	g := &group{name: "bridge", about: "a container on the default bridge, to its end", rounds: 60, limit: 3}
 	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
 	g.add("hull run", b.hull("run", "--rm", "localhost/bench:1", "true")...)
-	return g, nil
-}
-
-// bundle compares OCI runtimes on one bundle.
-func (b *bench) bundle() (*group, error) {
-	dir := filepath.Join(b.dir, "bundle")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
-	}
-	hull := filepath.Join(b.dir, "hull-runtime")
-	if err := os.Symlink(filepath.Join(b.bin, "hull"), hull); err != nil {
-		return nil, err
-	}
-	spec := exec.Command(hull, "spec")
-	spec.Dir = dir
-	if out, err := spec.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("write the bundle's config.json: %w: %s", err, out)
-	}
-	// An older crun refuses a version it does not know, and runc a root that is a link.
-	edit := `s/"terminal": true/"terminal": false/; s/"sh"/"true"/; s/"ociVersion": ".*"/"ociVersion": "1.0.2"/; s|"path": "rootfs"|"path": "` + b.rootfs + `"|`
-	if out, err := exec.Command("sed", "-i", edit, filepath.Join(dir, "config.json")).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("edit the bundle's config.json: %w: %s", err, out)
-	}
-	g := &group{name: "bundle", about: "an OCI bundle by its runtime, to its end", rounds: 60}
-	run := func(name string) []string {
-		return []string{"--root", filepath.Join(b.dir, "run", "oci-"+name), "run", "--bundle", dir, "bench"}
-	}
-	g.add("floor", filepath.Join(b.dir, "floor"), b.rootfs, "/bin/true")
-	g.add("hull-runtime run", append([]string{hull}, run("hull")...)...)
-	g.addPeer("crun run", "crun", run("crun")...)
-	g.addPeer("runc run", "runc", run("runc")...)
 	return g, nil
 }
 
