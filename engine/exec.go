@@ -136,7 +136,7 @@ func (x *execution) spec() (*oci.Spec, ociruntime.CompileOptions, error) {
 	o.Env = append(slices.Clone(o.Env), resolveEnv(CreateOptions{Env: x.o.Env})...)
 	f := specFacts{Defaults: x.e.o.Defaults, Rootless: x.e.o.Rootless, RootPath: "/", CgroupV2: cgroupV2(), Terminal: os.Getenv("TERM"), Join: map[oci.LinuxNamespaceType]string{}}
 	var err error
-	if f.SecretEnv, err = secretEnv(&r); err != nil {
+	if f.SecretEnv, err = x.e.secretEnv(&r); err != nil {
 		return nil, co, err
 	}
 	f.Limits, f.Privileged = ownLimits()

@@ -7,15 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"hull/lsm"
-	"hull/oci"
 	"hull/state"
 )
 
@@ -50,7 +46,7 @@ type SecretDriver struct {
 type SecretCreateOptions struct {
 	Name string
 	Data []byte
-	// Driver is file ("": the record, readable for its owner only), pass or
+	// Driver is file ("": sealed in the record), pass or
 	// shell; DriverOptions are root, key and gpghomedir of pass, and the
 	// commands store, lookup, delete and list of shell.
 	Driver          string
@@ -62,7 +58,8 @@ type SecretCreateOptions struct {
 // secretFile is a secret as it is kept, in ROOT/secrets/ID.json.
 type secretFile struct {
 	SecretInfo
-	Data []byte
+	Data   []byte `json:",omitempty"` // of older versions: as it is
+	Sealed []byte `json:",omitempty"`
 	// Replaces is the ID of the secret that had the name; should a kill or a power
 	// cut leave that one, it is not there all the same.
 	Replaces string `json:",omitempty"`
@@ -85,6 +82,10 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	if err := e.prepareRoot(); err != nil {
 		return "", err
 	}
+	key, err := e.secretCipher(ctx, true) // before the lock: it may start a program
+	if err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(e.secretsDir(), 0o700); err != nil {
 		return "", fmt.Errorf("create secret %s: %w", o.Name, err)
 	}
@@ -93,9 +94,12 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 		return "", err
 	}
 	defer l.Release()
+	if err := e.migrateSecrets(key); err != nil {
+		return "", err
+	}
 	now := time.Now()
-	x := secretFile{SecretInfo{ID: newID()[:25], CreatedAt: now, UpdatedAt: now,
-		Spec: SecretSpec{o.Name, SecretDriver{firstOf(o.Driver, "file"), orEmptyMap(o.DriverOptions)}, o.Labels}}, o.Data, ""}
+	x := secretFile{SecretInfo: SecretInfo{ID: newID()[:25], CreatedAt: now, UpdatedAt: now,
+		Spec: SecretSpec{o.Name, SecretDriver{firstOf(o.Driver, "file"), orEmptyMap(o.DriverOptions)}, o.Labels}}}
 	old, err := e.loadSecret(o.Name)
 	switch {
 	case err == nil && old.Spec.Name == o.Name && o.Ignore:
@@ -108,16 +112,13 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 		return "", err
 	}
 	if driver != nil {
-		if err := driver.store(ctx, x.ID, x.Data); err != nil {
+		if err := driver.store(ctx, x.ID, o.Data); err != nil {
 			return "", fmt.Errorf("create secret %s: driver %s: %w", o.Name, o.Driver, err)
 		}
-		x.Data = nil
+	} else {
+		x.Sealed = seal(key, o.Data, "secret "+x.ID)
 	}
-	data, err := json.Marshal(x)
-	if err != nil {
-		return "", err
-	}
-	if err := state.WriteFile(e.secretsDir(), x.ID+".json", data, 0o600, true); err != nil {
+	if err := e.saveSecret(&x); err != nil {
 		return "", fmt.Errorf("create secret %s: %w", o.Name, err)
 	}
 	if x.Replaces != "" {
@@ -127,6 +128,14 @@ func (e *Engine) SecretCreate(ctx context.Context, o SecretCreateOptions) (strin
 	}
 	e.appendEvent(eventRecord{Time: now, Type: "secret", Action: "create", ID: x.ID, Name: o.Name})
 	return x.ID, nil
+}
+
+func (e *Engine) saveSecret(x *secretFile) error {
+	data, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	return state.WriteFile(e.secretsDir(), x.ID+".json", data, 0o600, true)
 }
 
 // secrets reads all, by name.
@@ -197,7 +206,7 @@ func (e *Engine) SecretInspect(ctx context.Context, name string, show bool) (*Se
 		return nil, err
 	}
 	if show {
-		data, err := x.content(ctx)
+		data, err := e.secretContent(ctx, x)
 		if err != nil {
 			return nil, err
 		}
@@ -255,12 +264,22 @@ func (e *Engine) SecretRemove(ctx context.Context, name string) (string, error) 
 }
 
 // content asks the driver for the bytes.
-func (x *secretFile) content(ctx context.Context) ([]byte, error) {
+func (e *Engine) secretContent(ctx context.Context, x *secretFile) ([]byte, error) {
 	d, err := openSecretDriver(x.Spec.Driver.Name, x.Spec.Driver.Options)
-	if err == nil && d == nil {
+	if err == nil && d == nil && len(x.Sealed) == 0 {
 		return x.Data, nil
 	}
 	var data []byte
+	if err == nil && d == nil {
+		key, err := e.secretCipher(ctx, false)
+		if err == nil {
+			data, err = unseal(key, x.Sealed, "secret "+x.ID)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read secret %s: %w", x.Spec.Name, err)
+		}
+		return data, nil
+	}
 	if err == nil {
 		data, err = d.lookUp(ctx, x.ID)
 	}
@@ -280,72 +299,4 @@ func (e *Engine) dropSecret(ctx context.Context, x *secretFile) error {
 		return fmt.Errorf("driver %s: %w", x.Spec.Driver.Name, err)
 	}
 	return state.Remove(filepath.Join(e.secretsDir(), x.ID+".json"), true)
-}
-
-// settleSecrets copies the secrets to the container's own directory: what it
-// was made with stays the same, whatever becomes of the secret.
-func (e *Engine) settleSecrets(ctx context.Context, r *record) error {
-	for i, s := range r.Options.Secrets {
-		x, err := e.loadSecret(s.Name)
-		if err != nil {
-			return err
-		}
-		dir := filepath.Join(r.dir, "secrets")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("keep secret %s: %w", s.Name, err)
-		}
-		name := strconv.Itoa(i)
-		data, err := x.content(ctx)
-		if err != nil {
-			return err
-		}
-		if err := state.WriteFile(dir, name, data, os.FileMode(s.Mode)&0o777, false); err != nil {
-			return fmt.Errorf("keep secret %s: %w", s.Name, err)
-		}
-		if label := e.mountLabel(r); label != "" && !s.Env {
-			if err := lsm.Set(filepath.Join(dir, name), label); err != nil {
-				return fmt.Errorf("keep secret %s: %w", s.Name, err)
-			}
-		}
-		uid, gid := hostID(r.UIDMap, s.UID), hostID(r.GIDMap, s.GID)
-		if !s.Env && (uid != 0 || gid != 0) {
-			if err := os.Chown(filepath.Join(dir, name), uid, gid); err != nil {
-				return fmt.Errorf("keep secret %s: %w", s.Name, err)
-			}
-		}
-	}
-	return nil
-}
-
-// secretMounts are the files of a container's secrets.
-func (e *Engine) secretMounts(ctx context.Context, r *record) ([]oci.Mount, error) {
-	var out []oci.Mount
-	for i, s := range r.Options.Secrets {
-		if s.Env {
-			continue
-		}
-		dst := firstOf(s.Target, s.Name)
-		if !path.IsAbs(dst) {
-			dst = path.Join("/run/secrets", dst)
-		}
-		out = append(out, oci.Mount{Destination: dst, Type: "bind", Source: filepath.Join(r.dir, "secrets", strconv.Itoa(i)),
-			Options: []string{"bind", "rprivate", "ro", "nosuid", "nodev", "noexec"}})
-	}
-	return out, nil
-}
-
-// secretEnv are the variables of a container's secrets.
-func secretEnv(r *record) ([]string, error) {
-	var env []string
-	for i, s := range r.Options.Secrets {
-		if !s.Env {
-			continue
-		}
-		data, err := state.ReadFile(filepath.Join(r.dir, "secrets", strconv.Itoa(i)))
-		if err != nil {
-			return nil, fmt.Errorf("read secret %s: %w", s.Name, err)
-		}
-		env = append(env, firstOf(s.Target, s.Name)+"="+string(data))
-	}
-	return env, nil
 }

@@ -78,7 +78,7 @@ func TestSecretSettled(t *testing.T) {
 	if _, err := e.SecretRemove(ctx, "a"); err != nil {
 		t.Fatal(err)
 	}
-	env, err := secretEnv(r)
+	env, err := e.secretEnv(r)
 	if err != nil || len(env) != 1 || env[0] != "A=one" {
 		t.Errorf("secretEnv = %q, %v, want A=one", env, err)
 	}
@@ -95,5 +95,72 @@ func TestErrorsHoldNoEnvironment(t *testing.T) {
 	got := withoutEnv(`execve("/bin/x", ["x", "y"], ["SECRET=geheim"])`)
 	if strings.Contains(got, "geheim") || !strings.Contains(got, `"y"`) {
 		t.Errorf("withoutEnv = %s", got)
+	}
+}
+
+// A secret is nowhere on the disk as it is: neither in the store nor beside a
+// container; and a record that was changed is noticed.
+func TestSECR01SecretsAreSealed(t *testing.T) {
+	ctx := context.Background()
+	e := secretEngine(t)
+	const canary = "canary-in-the-mine"
+	if _, err := e.SecretCreate(ctx, SecretCreateOptions{Name: "a", Data: []byte(canary)}); err != nil {
+		t.Fatal(err)
+	}
+	r := &record{ID: newID(), Options: CreateOptions{Secrets: []Secret{{Name: "a", Mode: 0o400}, {Name: "a", Env: true, Target: "A"}}}}
+	r.dir = e.containerDir(r.ID)
+	if err := e.settleSecrets(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(e.o.Root, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			b, rerr := os.ReadFile(path)
+			if strings.Contains(string(b), canary) {
+				t.Errorf("%s holds the secret", path)
+			}
+			return rerr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := e.loadSecret("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Sealed[len(x.Sealed)-1] ^= 1
+	if err := e.saveSecret(x); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := e.SecretInspect(ctx, "a", true); err == nil {
+		t.Errorf("a changed secret reads %q", data.SecretData)
+	}
+}
+
+// What an older version kept as it is can be read, and is sealed by the next
+// command that makes a secret.
+func TestSecretMigration(t *testing.T) {
+	ctx := context.Background()
+	e := secretEngine(t)
+	if err := os.MkdirAll(e.secretsDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old := &secretFile{SecretInfo: SecretInfo{ID: newID()[:25], Spec: SecretSpec{Name: "old", Driver: SecretDriver{Name: "file"}}}, Data: []byte("plain")}
+	if err := e.saveSecret(old); err != nil {
+		t.Fatal(err)
+	}
+	if x, err := e.SecretInspect(ctx, "old", true); err != nil || x.SecretData != "plain" {
+		t.Fatalf("before: %+v, %v", x, err)
+	}
+	if _, err := e.SecretCreate(ctx, SecretCreateOptions{Name: "new", Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	x, err := e.loadSecret("old")
+	if err != nil || len(x.Data) > 0 || len(x.Sealed) == 0 {
+		t.Fatalf("after: %+v, %v, want it sealed", x, err)
+	}
+	if x, err := e.SecretInspect(ctx, "old", true); err != nil || x.SecretData != "plain" {
+		t.Errorf("after: %+v, %v", x, err)
 	}
 }

@@ -325,7 +325,7 @@ func (t *starting) describe(ctx context.Context) error {
 		return err
 	}
 	t.facts.Mounts = append(t.facts.Mounts, more...)
-	if t.facts.SecretEnv, err = secretEnv(t.r); err != nil {
+	if t.facts.SecretEnv, err = t.e.secretEnv(t.r); err != nil {
 		return err
 	}
 	if t.r.step != nil {
