@@ -55,7 +55,7 @@ var fieldReaders = map[string]string{
 	"linux.rootfsPropagation": "compile_root.go",
 	"linux.maskedPaths":       "compile_masks.go",
 	"linux.readonlyPaths":     "compile_masks.go",
-	"linux.mountLabel":        "-",
+	"linux.mountLabel":        "compile_root.go",
 	"linux.intelRdt":          "container_rdt.go",
 	"linux.memoryPolicy":      "compile_schedule.go",
 	"linux.personality":       "compile_names.go",
