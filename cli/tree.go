@@ -60,6 +60,7 @@ func (s *session) containerNodes() []command.Node {
 
 // fullNodes are the commands that reach registries: hull-full has them.
 var fullNodes = []command.Node{
+	{Path: "auto-update", Short: "Auto update containers according to their auto-update policy", Elsewhere: true},
 	{Path: "build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "image build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "buildx", Short: "Build images"},

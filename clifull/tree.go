@@ -20,6 +20,7 @@ func (s *session) tree() *command.Tree {
 
 func (s *session) nodes() []command.Node {
 	nodes := []command.Node{
+		{Path: "auto-update", Short: "Auto update containers according to their auto-update policy", Build: s.autoUpdate},
 		{Path: "build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
 		{Path: "image build", Short: "Build an image using instructions from Containerfiles", Build: s.build},
 		{Path: "buildx", Short: "Build images"},
