@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races power soak vm images lint fmt bench fuzz golden oci docs install clean help
+.PHONY: all build test unit root crash races power soak vm images lint cross fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -62,6 +62,10 @@ test: lint build root ## everything CI runs
 lint: ## formatting and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run make fmt'; exit 1; }
 	$(GO) vet ./...
+
+cross: ## builds and vets everything for arm64
+	GOARCH=arm64 $(GO) build ./...
+	GOARCH=arm64 $(GO) vet ./...
 
 fmt:
 	gofmt -w $$(git ls-files '*.go')
