@@ -144,6 +144,9 @@ func (c *compiler) wait() {
 
 // begin is what must happen before the process is in a namespace of its own.
 func (c *compiler) begin() error {
+	if c.linux.IntelRdt != nil && !c.o.Rdt {
+		return errors.New("linux.intelRdt: whoever starts this container does not set cache allocation")
+	}
 	c.b.Phase("begin")
 	c.b.Cloexec(plan.ReportFD)
 	if c.o.Wait || c.o.WaitHooks {

@@ -159,7 +159,7 @@ func (t *creation) compile(context.Context) error {
 		t.keep(o.Cgroup)
 		o.CgroupProcs = enter(t.group, o.Cgroup)
 	}
-	o.CgroupProcs = append(o.CgroupProcs, t.c.Rdt.enter()...)
+	o.CgroupProcs, o.Rdt = append(o.CgroupProcs, t.c.Rdt.enter()...), t.c.Rdt != nil
 	if o.UserNS, err = makeUserNamespace(spec.Linux); err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ type CompileOptions struct {
 	RootfsTarget string
 	// CgroupProcs are cgroup.procs or tasks files that the process writes itself to.
 	CgroupProcs []string
+	// Rdt says that linux.intelRdt is set up, and its tasks files are among CgroupProcs.
+	Rdt bool
 	// Cgroup is the directory of a cgroup of version 2 to be born in.
 	Cgroup *os.File
 	// UserNS is a user namespace with its maps written, for a configuration
