@@ -32,10 +32,10 @@ func (s *session) kubeNodes() []command.Node {
 func (s *session) kubeDown() *command.Command {
 	p := &kubePlay{s: s}
 	return &command.Command{
-		Usage:    "[options] KUBEFILE|-|URL",
+		Usage:    "[options] KUBEFILE|-|URL...",
 		Long:     "Stops and removes the pods that a file of Kubernetes YAML describes, and its secrets; volumes with --force.",
 		Examples: []string{"kube down nginx.yml", "cat nginx.yml | hull kube down -"},
-		Args:     command.Exactly(1),
+		Args:     command.AtLeast(1),
 		Flags: func(f *command.Flags) {
 			f.BoolVar(&p.force, "force", false, "Remove volumes")
 		},
@@ -43,13 +43,13 @@ func (s *session) kubeDown() *command.Command {
 			if p.e, err = s.engineOf(ctx, p.registry); err != nil {
 				return err
 			}
-			return p.takeDown(ctx, args[0])
+			return p.takeDown(ctx, args)
 		},
 	}
 }
 
-func (p *kubePlay) takeDown(ctx context.Context, from string) error {
-	objects, err := p.objects(ctx, from)
+func (p *kubePlay) takeDown(ctx context.Context, files []string) error {
+	objects, err := p.objects(ctx, files)
 	if err != nil {
 		return err
 	}

@@ -45,25 +45,31 @@ type kubePlay struct {
 	force      bool
 	wait       bool
 	quiet      bool
+
+	// service makes the command the process of a systemd service, with its
+	// socket and the rule for its exit code.
+	service   bool
+	notify    string
+	exitCodes string
 }
 
 func (s *session) kubePlay() *command.Command {
 	p := &kubePlay{s: s}
 	return &command.Command{
-		Usage: "[options] KUBEFILE|-|URL",
+		Usage: "[options] KUBEFILE|-|URL...",
 		Long: "Makes the pods, containers, volumes and secrets that a file of Kubernetes YAML describes, and starts them: Pod, Deployment, DaemonSet, Job,\n" +
 			"ConfigMap, Secret and PersistentVolumeClaim. A field that does nothing here is told of with its line; docs/kube.md lists what each does.",
 		Examples: []string{"kube play nginx.yml", "kube play --replace --network front nginx.yml", "kube play --configmap settings.yml -"},
-		Args:     command.Exactly(1),
+		Args:     command.AtLeast(1),
 		Flags:    p.declare,
 		Run: func(ctx context.Context, args []string) (err error) {
 			if p.e, err = s.engineOf(ctx, p.registry); err != nil {
 				return err
 			}
 			if p.down {
-				return p.takeDown(ctx, args[0])
+				return p.takeDown(ctx, args)
 			}
-			return p.play(ctx, args[0])
+			return p.play(ctx, args)
 		},
 	}
 }
@@ -93,6 +99,9 @@ func (p *kubePlay) declare(f *command.Flags) {
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "Suppress output information when pulling images")
 	f.BoolVar(&p.replace, "replace", false, "Delete and recreate pods defined in the YAML file")
 	f.StringVar(&p.o.SeccompProfileRoot, "seccomp-profile-root", "", "Directory path for seccomp profiles (default: /var/lib/kubelet/seccomp)")
+	f.BoolVar(&p.service, "service-container", false, "Be the process of a systemd service")
+	f.Choice(&p.exitCodes, "service-exit-code-propagation", "", "none", "Which exit codes become the service's", "none", "any", "all")
+	f.Lookup("service-container").Hidden, f.Lookup("service-exit-code-propagation").Hidden = true, true
 	f.BoolVar(&p.start, "start", true, "Start the pods after creating them")
 	f.StringVar(&p.o.UserNS, "userns", "", "User namespace to use")
 	f.BoolVarP(&p.wait, "wait", "w", false, "Wait until the containers of all pods have ended, then remove what was made")
@@ -128,14 +137,18 @@ func (p *kubePlay) read(ctx context.Context, from string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, kube.MaxSize+1))
 }
 
-func (p *kubePlay) objects(ctx context.Context, from string) (*kube.Objects, error) {
-	text, err := p.read(ctx, from)
-	if err != nil {
-		return nil, err
-	}
-	o, err := kube.Read(from, text)
-	if err != nil {
-		return nil, err
+func (p *kubePlay) objects(ctx context.Context, files []string) (*kube.Objects, error) {
+	o := &kube.Objects{Configs: map[string]kube.ConfigMap{}}
+	for _, from := range files {
+		text, err := p.read(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		more, err := kube.Read(from, text)
+		if err != nil {
+			return nil, err
+		}
+		o.Add(more)
 	}
 	for _, path := range p.configMaps {
 		text, err := os.ReadFile(path)
@@ -154,8 +167,11 @@ func (p *kubePlay) objects(ctx context.Context, from string) (*kube.Objects, err
 	return o, nil
 }
 
-func (p *kubePlay) play(ctx context.Context, from string) error {
-	objects, err := p.objects(ctx, from)
+func (p *kubePlay) play(ctx context.Context, files []string) error {
+	if p.service {
+		p.beginService()
+	}
+	objects, err := p.objects(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -189,6 +205,9 @@ func (p *kubePlay) play(ctx context.Context, from string) error {
 		if err := p.pod(ctx, &work.Pods[i]); err != nil {
 			return err
 		}
+	}
+	if p.service {
+		return p.serve(ctx, work)
 	}
 	if !p.wait {
 		return nil
@@ -325,6 +344,13 @@ func (p *kubePlay) pod(ctx context.Context, w *kube.PodWork) error {
 		if err := p.image(ctx, &w.Containers[i]); err != nil {
 			return err
 		}
+	}
+	if unit := os.Getenv("PODMAN_SYSTEMD_UNIT"); p.service && unit != "" {
+		w.Options.Labels = maps.Clone(w.Options.Labels)
+		if w.Options.Labels == nil {
+			w.Options.Labels = map[string]string{}
+		}
+		w.Options.Labels["PODMAN_SYSTEMD_UNIT"] = unit
 	}
 	w.Options.CreateCommand = append([]string{p.s.program}, p.s.args...)
 	id, err := p.e.PodCreate(ctx, w.Options)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -49,6 +50,13 @@ func Read(name string, text []byte) (*Objects, error) {
 			return nil, err
 		}
 	}
+}
+
+// Add appends the objects of another text.
+func (o *Objects) Add(more *Objects) {
+	o.Pods, o.Secrets, o.Claims = append(o.Pods, more.Pods...), append(o.Secrets, more.Secrets...), append(o.Claims, more.Claims...)
+	o.Warnings = append(o.Warnings, more.Warnings...)
+	maps.Copy(o.Configs, more.Configs)
 }
 
 func (o *Objects) object(name string, n *yaml.Node) error {
