@@ -54,7 +54,7 @@ func (t *Tree) helpGroup(path string) error {
 	if path == "" && t.Globals != nil {
 		f := newFlags(t.Program)
 		t.Globals(f)
-		fmt.Fprintf(&b, "\nOptions:\n%s", f.FlagUsages())
+		fmt.Fprintf(&b, "\nOptions:\n%s", usages(f))
 	}
 	_, err := io.WriteString(t.Stdout, b.String())
 	return err
@@ -90,7 +90,7 @@ func (t *Tree) page(row *Node, cmd *Command) string {
 	if cmd.Flags != nil {
 		f := newFlags(row.Path)
 		cmd.Flags(f)
-		if u := f.FlagUsages(); u != "" {
+		if u := usages(f); u != "" {
 			fmt.Fprintf(&b, "\nOptions:\n%s", u)
 		}
 	}
@@ -108,4 +108,11 @@ func (t *Tree) aliases(row *Node) []string {
 		}
 	}
 	return same
+}
+
+// usages are the flags' lines as docker and podman write them: a switch has no
+// value, though it takes one.
+func usages(f interface{ FlagUsages() string }) string {
+	const value = "[=true|false]"
+	return strings.ReplaceAll(f.FlagUsages(), value, strings.Repeat(" ", len(value)))
 }
