@@ -104,11 +104,13 @@ func listenConsole(ts *testscript.TestScript, _ bool, args []string) {
 
 // untried are options that this machine, or any, lets only fail or only succeed.
 var untried = map[string]string{
-	"success: global systemd-cgroup": "needs systemd",
-	"success: exec process-label":    "needs SELinux",
-	"success: exec apparmor":         "needs AppArmor",
-	"failure: update kernel-memory":  "is ignored, whatever it says",
-	"failure: exec cwd":              "is made by nobody and is an error only when the program starts there",
+	"success: global systemd-cgroup":  "needs systemd",
+	"success: update l3-cache-schema": "needs resctrl",
+	"success: update mem-bw-schema":   "needs resctrl",
+	"success: exec process-label":     "needs SELinux",
+	"success: exec apparmor":          "needs AppArmor",
+	"failure: update kernel-memory":   "is ignored, whatever it says",
+	"failure: exec cwd":               "is made by nobody and is an error only when the program starts there",
 }
 
 // Each command and each option of the runtime occurs in a line of a script that succeeds and

@@ -16,6 +16,7 @@ import (
 // update changes limits, given one by one or as a JSON file.
 func (o *ociSession) update() *command.Command {
 	var file, cpus, mems string
+	var rdt oci.LinuxIntelRdt
 	values := map[string]string{}
 	return &command.Command{
 		Usage: "[options] ID", Args: oneID,
@@ -23,6 +24,8 @@ func (o *ociSession) update() *command.Command {
 			f.StringVarP(&file, "resources", "r", "", "File with the resources' JSON, - is standard input")
 			f.StringVar(&cpus, "cpuset-cpus", "", "CPUs to use")
 			f.StringVar(&mems, "cpuset-mems", "", "Memory nodes to use")
+			f.StringVar(&rdt.L3CacheSchema, "l3-cache-schema", "", "Share of the cache of level 3, of a container with linux.intelRdt")
+			f.StringVar(&rdt.MemBwSchema, "mem-bw-schema", "", "Share of memory bandwidth, of a container with linux.intelRdt")
 			for _, n := range updateNumbers {
 				f.Func(n.flag, "", "number", n.usage, func(v string) error { values[n.flag] = v; return nil })
 			}
@@ -44,6 +47,9 @@ func (o *ociSession) update() *command.Command {
 				if cpus != "" || mems != "" {
 					ensureCPU(res).Cpus, ensureCPU(res).Mems = cpus, mems
 				}
+			}
+			if err := r.UpdateRdt(args[0], &rdt); err != nil {
+				return err
 			}
 			return r.Update(args[0], res)
 		}),

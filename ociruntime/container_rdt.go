@@ -196,3 +196,21 @@ func (g *rdtGroup) remove() error {
 	}
 	return nil
 }
+
+// UpdateRdt changes the schemas that are not empty of a container that has a share of its own.
+func (r *Runtime) UpdateRdt(id string, schemas *oci.LinuxIntelRdt) error {
+	if schemas.L3CacheSchema == "" && schemas.MemBwSchema == "" {
+		return nil
+	}
+	if err := validateRdt(schemas); err != nil {
+		return err
+	}
+	c, err := r.Load(id)
+	if err != nil {
+		return err
+	}
+	if c.Rdt == nil {
+		return errors.New("update cache allocation: the container was made without linux.intelRdt")
+	}
+	return c.Rdt.setSchemas(schemas, true)
+}

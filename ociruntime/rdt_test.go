@@ -79,6 +79,15 @@ func TestRdtGroups(t *testing.T) {
 	if got := g.enter(); len(got) != 2 || got[1] != monitor+"/tasks" {
 		t.Errorf("enter %q", got)
 	}
+	r := &Runtime{Root: t.TempDir()}
+	c := &Container{ID: "c2", Rdt: g, dir: filepath.Join(r.Root, "c2"), Spec: basicSpec("/nowhere", "true")}
+	os.Mkdir(c.dir, 0o755)
+	if err := c.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.UpdateRdt("c2", &oci.LinuxIntelRdt{L3CacheSchema: "L3:0=1"}); err != nil || schemata("gold") != "L3:0=1\n" {
+		t.Errorf("UpdateRdt = %v, schemata %q", err, schemata("gold"))
+	}
 	if err := g.remove(); err != nil {
 		t.Error(err)
 	}
