@@ -67,11 +67,11 @@ func (c *createFlags) declareIdentity(f *command.Flags) {
 	f.BoolVar(&o.AutoRemove, "rm", false, "Remove container after exit")
 	f.StringVar(&o.Restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"on-failure"|"unless-stopped")`)
 	f.StringVar(&o.SdNotify, "sdnotify", "container", `Control sd-notify behavior ("container"|"conmon"|"healthy"|"ignore")`)
-	f.StringVar(&o.LogDriver, "log-driver", "", `Logging driver for the container ("k8s-file"|"json-file"|"none"|"passthrough"|"passthrough-tty")`)
+	f.StringVar(&o.LogDriver, "log-driver", "", `Logging driver for the container ("k8s-file"|"json-file"|"journald"|"none"|"passthrough"|"passthrough-tty")`)
 	f.StringSliceVar(&o.LogOpts, "log-opt", nil, "Logging driver options")
 	f.Words("restart", "always", "no", "on-failure", "unless-stopped")
 	f.Words("sdnotify", "container", "conmon", "healthy", "ignore")
-	f.Words("log-driver", "k8s-file", "json-file", "none", "passthrough", "passthrough-tty")
+	f.Words("log-driver", "k8s-file", "json-file", "journald", "none", "passthrough", "passthrough-tty")
 	f.Words("log-opt", "path=", "max-size=", "max-file=", "tag=")
 }
 

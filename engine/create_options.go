@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"hull/monitor"
 	"hull/network"
 )
 
@@ -98,8 +99,12 @@ func (o *CreateOptions) validate() error {
 	}
 	switch o.LogDriver {
 	case "", "k8s-file", "json-file", "none", "passthrough", "passthrough-tty":
+	case monitor.LogJournald:
+		if err := journalThere(); err != nil {
+			return err
+		}
 	default:
-		return fmt.Errorf("log driver %q is not one of k8s-file, json-file, none, passthrough, passthrough-tty", o.LogDriver)
+		return fmt.Errorf("log driver %q is not one of k8s-file, json-file, journald, none, passthrough, passthrough-tty", o.LogDriver)
 	}
 	if o.LogDriver == "passthrough" && o.Terminal {
 		return errors.New("log driver passthrough and a terminal exclude each other; there is passthrough-tty")

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hull/monitor"
 )
 
 // A LogLine is one record of a container's log.
@@ -34,6 +36,9 @@ func (e *Engine) Logs(ctx context.Context, name string, o LogsOptions, f func(Lo
 		return err
 	}
 	path := e.logPath(r)
+	if e.logDriver(r) == monitor.LogJournald {
+		return e.journalLogs(ctx, r, o, f)
+	}
 	if path == "" {
 		return hint(fmt.Errorf("logs of %s: its log driver keeps none", name), "create the container with --log-driver k8s-file")
 	}

@@ -133,12 +133,22 @@ func (e *Engine) logConfig(r *record, cfg *monitor.Config) error {
 			cfg.LogMaxFiles, err = strconv.Atoi(value)
 		case "tag":
 			cfg.LogTag = strings.NewReplacer("{{.ID}}", r.ID[:12], "{{.FullID}}", r.ID, "{{.Name}}", r.Name, "{{.ImageName}}", r.ImageName).Replace(value)
+		case "labels":
+			if cfg.LogDriver != monitor.LogJournald {
+				err = errors.New("only the journal has fields for labels")
+			}
 		default:
 			err = errors.New("not known")
 		}
 		if err != nil {
 			return fmt.Errorf("log option %q: %w", opt, err)
 		}
+	}
+	if cfg.LogDriver == monitor.LogJournald {
+		if err := journalThere(); err != nil {
+			return err
+		}
+		cfg.LogPath, cfg.LogTag = monitor.JournalSocket, journalFields(r, cfg.LogTag)
 	}
 	return nil
 }

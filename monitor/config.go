@@ -11,6 +11,7 @@ const (
 	LogNone        = "none"        // nothing is kept
 	LogK8sFile     = "k8s-file"    // CRI's format: time, stream, F or P, text
 	LogJSONFile    = "json-file"   // docker's format: one JSON object a line
+	LogJournald    = "journald"    // the journal of systemd; LogPath is its socket, LogTag the fields of every entry
 	LogPassthrough = "passthrough" // the container has the monitor's own stdio
 )
 

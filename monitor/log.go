@@ -30,6 +30,9 @@ var errLogFile = errors.New("open log: not a regular file of one name")
 
 // openLog opens the log that c names, or returns nil when there is none.
 func openLog(c *Config) (*logWriter, error) {
+	if c.LogDriver == LogJournald {
+		return openJournal(c.LogPath, c.LogTag)
+	}
 	if c.LogDriver != LogK8sFile && c.LogDriver != LogJSONFile || c.LogPath == "" {
 		return nil, nil
 	}
@@ -71,7 +74,7 @@ func (w *logWriter) write(stream FrameType, p []byte) {
 		return
 	}
 	w.buf = w.buf[:0]
-	if w.lost > 0 {
+	if w.lost > 0 && w.driver != LogJournald {
 		w.line(FrameStderr, []byte("hull: "+strconv.FormatInt(w.lost, 10)+" bytes of output were lost: the log could not be written"), true)
 	}
 	for len(p) > 0 {
@@ -82,6 +85,9 @@ func (w *logWriter) write(stream FrameType, p []byte) {
 		}
 		w.line(stream, p[:i], true)
 		p = p[i+1:]
+	}
+	if w.driver == LogJournald {
+		return
 	}
 	w.flush(int64(len(p)))
 }
@@ -112,6 +118,10 @@ func (w *logWriter) flush(n int64) {
 
 // line appends one record to the buffer. full says that a newline followed.
 func (w *logWriter) line(stream FrameType, text []byte, full bool) {
+	if w.driver == LogJournald {
+		w.journalLine(stream, text, full)
+		return
+	}
 	if w.driver == LogJSONFile {
 		w.jsonLine(stream, text, full)
 		return
