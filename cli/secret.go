@@ -75,11 +75,13 @@ func (s *session) secretCreate() *command.Command {
 			if o.DriverOptions, err = keyValues(opts); err != nil {
 				return err
 			}
-			if o.Data, err = s.secretData(args[1], env); err != nil {
-				return err
-			}
+			// Opened first: a user's command begins anew in his namespace, and
+			// standard input can be read once.
 			e, err := s.open(ctx)
 			if err != nil {
+				return err
+			}
+			if o.Data, err = s.secretData(args[1], env); err != nil {
 				return err
 			}
 			id, err := e.SecretCreate(ctx, o)
