@@ -11,10 +11,13 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hull/state"
 )
 
 // An Event is one thing that was done.
@@ -145,10 +148,18 @@ func readEvents(file *os.File, rest []byte, f func(Event) error) ([]byte, error)
 func eventFilter(f Filters) (func(Event) bool, error) {
 	for k := range f {
 		switch k {
-		case "container", "event", "image", "label", "type", "volume", "pod":
+		case "container", "event", "image", "label", "type", "user", "volume", "pod":
 		default:
 			return nil, fmt.Errorf("%q is an invalid event filter", k)
 		}
+	}
+	users := map[string]int64{}
+	for _, v := range f["user"] {
+		uid, err := userNumber(v)
+		if err != nil {
+			return nil, fmt.Errorf("event filter user=%s: %w", v, err)
+		}
+		users[v] = uid
 	}
 	return func(ev Event) bool {
 		for k, values := range f {
@@ -162,6 +173,10 @@ func eventFilter(f Filters) (func(Event) bool, error) {
 					return ev.Image == v || strings.HasPrefix(ev.Image, v+":") || ev.Type == "image" && (ev.Name == v || strings.HasPrefix(ev.ID, v))
 				case "type":
 					return ev.Type == v
+				case "user":
+					return ev.Who.is(users[v])
+				case "pod":
+					return ev.Type == "pod" && (ev.Name == v || strings.HasPrefix(ev.ID, v))
 				case "volume":
 					return ev.Type == "volume" && ev.Name == v
 				case "label":
@@ -183,4 +198,32 @@ func eventFilter(f Filters) (func(Event) bool, error) {
 		}
 		return true
 	}, nil
+}
+
+// is says whether a user did it: whose session it was, also after su and sudo,
+// or, of a process without one, whose process it was.
+func (w *Who) is(uid int64) bool {
+	if w.LoginUID != nil {
+		return int64(*w.LoginUID) == uid
+	}
+	return int64(w.UID) == uid
+}
+
+// userNumber is a number, or the one that a name has in this machine's passwd
+// file.
+func userNumber(name string) (int64, error) {
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return int64(n), nil
+	}
+	b, err := state.ReadFile("/etc/passwd")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Split(line, ":"); len(f) > 2 && f[0] == name {
+			n, err := strconv.ParseUint(f[2], 10, 32)
+			return int64(n), err
+		}
+	}
+	return 0, fmt.Errorf("no user of that name: %w", ErrNotFound)
 }

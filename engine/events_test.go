@@ -58,3 +58,22 @@ func TestEventsStreamOverRotation(t *testing.T) {
 		t.Errorf("Events = %q, %v, want abc", names, err)
 	}
 }
+
+// Who did it is asked by name or number; the session's user counts, not
+// whom he became.
+func TestEventsOfUser(t *testing.T) {
+	login := uint32(1000)
+	root, ann := Event{Who: Who{UID: 0}}, Event{Who: Who{UID: 0, LoginUID: &login}}
+	for _, c := range []struct {
+		user      string
+		root, ann bool
+	}{{"root", true, false}, {"0", true, false}, {"1000", false, true}} {
+		match, err := eventFilter(Filters{"user": {c.user}})
+		if err != nil || match(root) != c.root || match(ann) != c.ann {
+			t.Errorf("user=%s: %v", c.user, err)
+		}
+	}
+	if _, err := eventFilter(Filters{"user": {"no such user"}}); err == nil {
+		t.Error("a user that does not exist: no error")
+	}
+}

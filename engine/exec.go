@@ -233,7 +233,7 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 			defer signals.stop()
 		}
 		if err == nil && ctx.Done() != nil {
-			defer context.AfterFunc(ctx, func() { _ = sendSignal(id, unix.SIGKILL) })()
+			defer context.AfterFunc(ctx, func() { killTree(id) })()
 		}
 	}
 	code = waitChild(p.Pid)

@@ -272,6 +272,21 @@ func TestNotifySocketIsPassedOn(t *testing.T) {
 	}
 }
 
+// F63: a health check that hangs is killed with its children at its timeout, and
+// none piles up.
+func TestF63HealthCheckHangs(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sleep", "1000")
+	o.Health = &Health{Test: []string{"CMD-SHELL", "sleep 4321 & sleep 4321"}, Interval: 50 * time.Millisecond, Timeout: 200 * time.Millisecond, Retries: 3}
+	id := h.detached(o)
+	h.eventually("it is unhealthy", func() bool { return h.status(id).Health == HealthUnhealthy })
+	time.Sleep(time.Second)
+	_, out := h.exec(id, "ps")
+	if n := strings.Count(out, "sleep 4321"); n > 3 { // of one check: its shell and its two
+		t.Errorf("%d processes of checks:\n%s", n, out)
+	}
+}
+
 func TestHealthIsChecked(t *testing.T) {
 	h := newHarness(t)
 	o := h.options("sh", "-c", "sleep 1000")
