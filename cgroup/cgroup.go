@@ -157,6 +157,24 @@ func (g *Group) Procs() []string {
 	return out
 }
 
+// ProcsOf are Procs for a process that joins another of the group, pid. In
+// version 2 the group itself takes nobody once the container has made groups
+// with controllers below it, as systemd in it does; pid's own does.
+func (g *Group) ProcsOf(pid int) []string {
+	dir, ok := g.dirs[""]
+	if !ok {
+		return g.Procs()
+	}
+	if control, err := read(dir, "cgroup.subtree_control"); err != nil || control == "" {
+		return g.Procs()
+	}
+	own, _, err := ownPaths("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if below := filepath.Join(g.h.unified, own[""]); err == nil && strings.HasPrefix(below, dir+"/") {
+		return []string{below + "/cgroup.procs"}
+	}
+	return g.Procs()
+}
+
 // Dir opens the directory in version 2, to be born in by clone3; nil where there is none.
 // Beside version 1, whose groups are entered by Procs, it is the only way into it: its
 // cgroup.procs has the same lock as theirs.

@@ -148,6 +148,7 @@ type Engine struct {
 	selinuxOnce sync.Once
 	selinuxOn   bool // see selinux
 	groups      groupManager
+	refound     sync.Once // see refind
 }
 
 // lazy makes a value once: a command pays only for the stores it uses.

@@ -95,7 +95,7 @@ func (x *execution) prepare() error {
 		return fmt.Errorf("exec in container %s: %w", x.r.Name, err)
 	}
 	if g := x.e.group(x.s); g != nil {
-		o.CgroupProcs = g.Procs()
+		o.CgroupProcs = g.ProcsOf(x.s.Pid)
 	}
 	for _, fd := range preserved(x.o.PreserveFDs, x.o.PreserveFD) {
 		o.Preserve = append(o.Preserve, os.NewFile(uintptr(fd), "preserved"))

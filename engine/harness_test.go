@@ -101,6 +101,20 @@ func testRun(e *Engine, text string) error {
 func testDo(e *Engine, verb, name string) error {
 	ctx := context.Background()
 	switch verb {
+	case "boot":
+		names, err := e.Boot(ctx)
+		fmt.Println(strings.Join(names, " "))
+		return err
+	case "states":
+		all, err := e.records()
+		for _, r := range all {
+			s, serr := e.state(r)
+			if serr != nil {
+				return serr
+			}
+			fmt.Println(r.Name, s.Status, s.StartedAt.UnixNano())
+		}
+		return err
 	case "start":
 		return e.Start(ctx, name)
 	case "stop":

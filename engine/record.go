@@ -167,6 +167,10 @@ func (e *Engine) loadState(r *record) (*runState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read container %s: %w", r.ID, err)
 		}
+		if len(strings.Trim(string(data), "\x00")) == 0 {
+			// A power cut came before the bytes of a start's or an end's note.
+			return &runState{Status: StatusExited, ExitCode: 255, Error: "how it ended was lost in a power cut", FinishedAt: r.Created}, nil
+		}
 		s := new(runState)
 		if err := state.Unmarshal(data, s); err != nil {
 			return nil, fmt.Errorf("read container %s: state: %w", r.ID, err)
@@ -180,6 +184,7 @@ func (e *Engine) loadState(r *record) (*runState, error) {
 // kernel. It changes nothing; a container that has ended but was not yet
 // cleaned up is "stopped".
 func (e *Engine) state(r *record) (*runState, error) {
+	e.refind()
 	s, err := e.loadState(r)
 	if err != nil || !s.running() {
 		return s, err

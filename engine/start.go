@@ -458,7 +458,7 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	if _, ok := t.r.health(); ok {
 		s.Health, s.Streak, s.StartupPassed = HealthStarting, 0, 0
 	}
-	if err := t.e.saveState(t.r, s); err != nil {
+	if err := errors.Join(t.e.saveState(t.r, s), t.e.noteStart(t.r, s)); err != nil {
 		return err
 	}
 	for _, f := range []struct {

@@ -209,7 +209,11 @@ func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
 			j.Cgroup = nil // the user says where
 		}
 		x.keep(j.Cgroup)
-		if j.CgroupProcs, err = subgroups(enter(g, j.Cgroup), o.Cgroups); err != nil {
+		procs := enter(g, j.Cgroup)
+		if j.Cgroup == nil && len(o.Cgroups) == 0 {
+			procs = g.ProcsOf(c.Init.Pid)
+		}
+		if j.CgroupProcs, err = subgroups(procs, o.Cgroups); err != nil {
 			return j, err
 		}
 	}
