@@ -268,7 +268,7 @@ func (e *Engine) inspectConfig(r *record) InspectConfig {
 		Hostname: hostname, Domainname: o.Domainname, User: firstOf(o.User, r.Image.User), Tty: o.Terminal, OpenStdin: o.Interactive,
 		AttachStdin: slices.Contains(o.Attach, "stdin"), AttachStdout: slices.Contains(o.Attach, "stdout"), AttachStderr: slices.Contains(o.Attach, "stderr"),
 		Env: environment(r, f, hostname), Cmd: orEmpty(cmd), Image: firstOf(r.ImageName, o.Rootfs), WorkingDir: workingDir(r), Entrypoint: orEmpty(entry),
-		Labels: e.labels(r), Annotations: o.Annotations, StopSignal: firstOf(o.StopSignal, r.Image.StopSignal, "SIGTERM"),
+		Labels: e.labels(r), Annotations: o.Annotations, StopSignal: r.stopSignal(),
 		CreateCommand: orEmpty(o.CreateCommand), Umask: firstOf(o.Umask, "0022"), Timezone: o.Timezone, Secrets: o.Secrets,
 		StopTimeout: 10, Passwd: o.Passwd == nil || *o.Passwd, OnBuild: r.Image.OnBuild, SystemdMode: systemdMode(r), Healthcheck: inspectHealthcheck(r),
 	}

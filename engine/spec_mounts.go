@@ -196,6 +196,15 @@ func systemdMode(r *record) bool {
 	return false
 }
 
+// stopSignal is what asks the program to end: systemd takes another for that.
+func (r *record) stopSignal() string {
+	kind := "SIGTERM"
+	if systemdMode(r) {
+		kind = "SIGRTMIN+3"
+	}
+	return firstOf(r.Options.StopSignal, r.Image.StopSignal, kind)
+}
+
 // fileMounts are hosts, resolv.conf, hostname and what else the engine wrote.
 func (b *specBuilder) fileMounts() []specs.Mount {
 	var out []specs.Mount

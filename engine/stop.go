@@ -108,7 +108,7 @@ func (e *Engine) stop(ctx context.Context, r *record, s *runState, o StopOptions
 		}
 		return nil
 	}
-	sig, err := ParseSignal(firstOf(o.Signal, r.Options.StopSignal, r.Image.StopSignal, "TERM"))
+	sig, err := ParseSignal(firstOf(o.Signal, r.stopSignal()))
 	if err != nil {
 		return fmt.Errorf("stop container %s: %w", r.Name, err)
 	}
