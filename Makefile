@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 LIBEXEC  = bin/libexec/hull
 HELPERS  = $(notdir $(patsubst %/main.go,%,$(wildcard cmd/hull-*/main.go)))
 
-.PHONY: all build test unit root crash races power soak vm images lint cross fmt bench fuzz golden oci docs install clean help
+.PHONY: all build test unit root corpus crash races power soak vm images lint cross fmt bench fuzz golden oci docs install clean help
 
 all: build unit lint
 
@@ -43,6 +43,11 @@ crash: ## 48 commands killed, and made to fail, at every call that writes (CRASH
 	CRASH_FULL=1 $(GO) test -count=1 -timeout 180m -run AtEveryCall -v ./test
 	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run KilledCommands -v ./engine
 	HULL_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -run F07Killed -v ./build
+
+PEER ?= podman --runtime runc
+corpus: ## the corpus of Containerfiles, built by Hull and by PEER (podman) as root: what differs, and counts
+	dir=$$(mktemp -d) && $(GO) test -count=1 -timeout 60m -run 'TestCorpus$$' -v ./build -peer "$(PEER) --root $$dir/root --runroot $$dir/run"; \
+	rc=$$?; $(PEER) --root $$dir/root --runroot $$dir/run rmi -af >/dev/null 2>&1; rm -rf --one-file-system $$dir; exit $$rc
 
 races: ## the races of docs/security-tests.md, as often as they ask
 	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine ./ociruntime

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,9 @@ func TestCorpus(t *testing.T) {
 		}
 	}
 	t.Logf("%d Containerfiles", total)
+	if *peer != "" {
+		t.Logf("with %s: %v", *peer, h.verdicts)
+	}
 }
 
 func casesOf(t *testing.T, a *txtar.Archive) []*corpusCase {
@@ -126,11 +130,73 @@ func (h *hull) check(t *testing.T, c *corpusCase) {
 	if *peer == "" {
 		return
 	}
-	theirs := h.peer(t, c, dir)
-	if theirs != got {
-		t.Logf("PEER %s differs (%s)\nours:\n%s\ntheirs:\n%s", c.name, strings.TrimSpace(string(c.files["peer"])), got, theirs)
-	} else if why := c.files["peer"]; why != nil {
-		t.Logf("PEER %s is the same, though: %s", c.name, why)
+	h.compare(t, c, got, h.peer(t, c, dir))
+}
+
+// compare counts how a peer's result is to ours: file tree and configuration,
+// or that both refuse the file, with the same exit status.
+func (h *hull) compare(t *testing.T, c *corpusCase, ours, theirs string) {
+	why := strings.TrimSpace(string(c.files["peer"]))
+	if strings.HasPrefix(ours, "stderr: ") { // of the peer's only the result is kept
+		if i := strings.LastIndex(ours, "\nconfig "); i >= 0 {
+			ours = ours[strings.Index(ours, "\n")+1:]
+		}
+	}
+	status := func(s string) string { first, _, _ := strings.Cut(s, "\n"); return first }
+	verdict := "unexplained"
+	switch {
+	case ours == theirs:
+		verdict = "same"
+	case strings.HasPrefix(ours, "exit ") && status(ours) == status(theirs):
+		verdict = "refused by both"
+	case why != "":
+		verdict = "explained"
+	}
+	h.verdicts[verdict]++
+	if verdict == "explained" || verdict == "unexplained" {
+		t.Logf("PEER %s: %s (%s)\nours:\n%s\ntheirs:\n%s", c.name, verdict, why, ours, theirs)
+	} else if why != "" {
+		t.Logf("PEER %s: %s, though: %s", c.name, verdict, why)
+	}
+}
+
+// TestCorpusDifferences keeps docs/corpus.md, which tells where podman's results
+// are others, and why.
+func TestCorpusDifferences(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no corpus: %v", err)
+	}
+	reasons := map[string][]string{}
+	total, different := 0, 0
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range casesOf(t, a) {
+			total++
+			if why := strings.TrimSpace(string(c.files["peer"])); why != "" {
+				different++
+				reasons[why] = append(reasons[why], strings.TrimSuffix(filepath.Base(file), ".txtar")+"/"+c.name)
+			}
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# The corpus of builds and podman\n\n`build/testdata` has %d Containerfiles, each with the file tree and configuration, or the error, that Hull makes of it. "+
+		"`make corpus` builds\nthem with Debian's podman (4.3.1) as well and compares: all but these %d give the same, or are refused by both. Where the two differ Hull does what BuildKit does.\n\n"+
+		"| why | cases |\n| --- | --- |\n", total, different)
+	for _, why := range slices.Sorted(maps.Keys(reasons)) {
+		fmt.Fprintf(&b, "| %s | %s |\n", strings.ReplaceAll(strings.ReplaceAll(why, "\n", " "), "|", "\\|"), strings.Join(reasons[why], ", "))
+	}
+	const page = "../docs/corpus.md"
+	if *update {
+		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(page); err != nil || string(have) != b.String() {
+		t.Errorf("%s is not what the corpus says (%v): go test ./build -run TestCorpusDifferences -update", page, err)
 	}
 }
 
@@ -349,6 +415,8 @@ func fileText(t *testing.T, root *os.File, path string) string {
 type hull struct {
 	hull []string
 	root string
+
+	verdicts map[string]int // of the corpus, by a peer
 }
 
 var buildOnce = sync.OnceValues(func() (string, error) {
@@ -394,7 +462,7 @@ func newHull(t *testing.T) *hull {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	h := &hull{root: filepath.Join(dir, "root")}
+	h := &hull{root: filepath.Join(dir, "root"), verdicts: map[string]int{}}
 	h.hull = []string{filepath.Join(bin, "hull"), "--root", h.root, "--runroot", filepath.Join(dir, "run")}
 	t.Cleanup(func() {
 		if out, err := exec.Command(h.hull[0], append(slices.Clone(h.hull[1:]), "ps", "-aq")...).CombinedOutput(); err != nil || len(out) > 0 {
