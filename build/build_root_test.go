@@ -389,7 +389,8 @@ func TestDiskFull(t *testing.T) {
 		c := exec.Command(small.hull[0], append(append(slices.Clone(small.hull[1:]), "build", "-q"), append(args, ".")...)...)
 		c.Dir = context
 		out, err := c.CombinedOutput()
-		if err == nil || !strings.Contains(strings.ToLower(string(out)), "no space left on device") {
+		// A program sees what the file system makes of it, with this one EIO.
+		if text := strings.ToLower(string(out)); err == nil || !strings.Contains(text, "no space left on device") && !strings.Contains(text, "i/o error") {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
 	"hull/containerfile"
@@ -114,6 +115,7 @@ func (st *stage) begin(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		st.fromImage(img)
+		st.lintPlatform()
 	}
 	if st.config.Config.Labels != nil {
 		labels := map[string]string{}
@@ -145,6 +147,19 @@ func (st *stage) fromImage(img image.Image) {
 	}
 	if m, _, err := st.b.Images.ReadManifest(img); err == nil && !st.b.o.DropNotes {
 		st.notes = m.Annotations
+	}
+}
+
+// lintPlatform warns of a base image for another platform than the one that was
+// asked for: a registry may have one form of it only.
+func (st *stage) lintPlatform() {
+	want := st.b.o.Platform
+	if st.in.Platform != "" {
+		want = parsePlatform(st.in.Platform)
+	}
+	have := oci.Platform{OS: st.config.OS, Architecture: st.config.Architecture, Variant: st.config.Variant}
+	if have.OS != "" && have.OS != want.OS || have.Architecture != "" && have.Architecture != want.Architecture {
+		st.event(Event{Kind: Warning, Text: "InvalidBaseImagePlatform: " + linter.RuleInvalidBaseImagePlatform.Format(st.in.Base, want.String(), have.String())})
 	}
 }
 

@@ -128,6 +128,31 @@ func TestLint(t *testing.T) {
 	}
 }
 
+// TestLintFrom: what is said of the argument in a FROM line.
+func TestLintFrom(t *testing.T) {
+	for text, want := range map[string]string{
+		"ARG V\nFROM alpine:${V}\n":             "InvalidDefaultArgInFrom",
+		"ARG V=3\nFROM alpine:${V}\n":           "",
+		"FROM alpine:3${V}\n":                   "UndefinedArgInFrom",
+		"ARG V\nFROM alpine:${V:-3}\n":          "",
+		"ARG B=alpine:3\nFROM $B AS reserved\n": "",
+	} {
+		f := mustParse(t, text)
+		g, err := f.Graph(GraphOptions{Args: map[string]string{"V": "3"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Lint(g)
+		var got []string
+		for _, w := range f.Warnings {
+			got = append(got, w.Rule)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%q: %s, want %s", text, s, want)
+		}
+	}
+}
+
 // corpus adds the Containerfiles of package build as seeds.
 func corpus(f *testing.F, suffix string) {
 	files, err := filepath.Glob("../build/testdata/*.txtar")

@@ -201,9 +201,19 @@ func (g *Graph) expandFrom(scope *Scope, word, what string, where []parser.Range
 		return "", fmt.Errorf("%s %s: %w", what, word, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Unmatched)) {
+		if g.File.declares(name) {
+			continue // without a value: another rule's matter
+		}
 		g.File.lint.Run(&linter.RuleUndefinedArgInFrom, where, linter.RuleUndefinedArgInFrom.Format(name, ""))
 	}
 	return r.Result, nil
+}
+
+// declares says whether an ARG before the first FROM has that name.
+func (f *File) declares(name string) bool {
+	return slices.ContainsFunc(f.Global, func(c instructions.ArgCommand) bool {
+		return slices.ContainsFunc(c.Args, func(a instructions.KeyValuePairOptional) bool { return a.Key == name })
+	})
 }
 
 // stage finds the last stage of that name among those before.

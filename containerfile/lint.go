@@ -5,10 +5,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"hull/oci"
 )
 
 // Warn adds a warning, unless its rule is left out.
@@ -106,12 +109,32 @@ func (l *stageLint) from() {
 			l.f.lint.Run(&linter.RuleFromPlatformFlagConstDisallowed, s.Location, linter.RuleFromPlatformFlagConstDisallowed.Format(raw))
 		}
 	}
+	l.defaultBase()
 	if s.Parent == nil && !s.Context && s.Base != Scratch && !strings.Contains(s.Base, "@") {
 		_, tag, _ := strings.Cut(path.Base(s.Base), ":")
 		if tag == "" || tag == "latest" {
 			l.f.Warn("UnpinnedFrom", "The base image is not pinned to a version",
 				fmt.Sprintf("FROM %s means another image as time goes by: name a version, or a digest", s.Base), s.Location)
 		}
+	}
+}
+
+// defaultBase: the name of the base image is one without any --build-arg too.
+func (l *stageLint) defaultBase() {
+	word := l.f.Stages[l.s.Index].BaseName
+	if !strings.Contains(word, "$") {
+		return
+	}
+	g := &Graph{File: l.f, o: GraphOptions{Platform: l.g.o.Platform, Build: l.g.o.Build, Target: l.g.o.Target}, used: new(sync.Map), lex: l.g.lex}
+	if g.globals() != nil {
+		return // the same file as before
+	}
+	name, err := g.globalScope().Expand(word)
+	if err == nil && name != "" {
+		_, err = oci.ParseReference(name)
+	}
+	if err != nil || name == "" {
+		l.f.lint.Run(&linter.RuleInvalidDefaultArgInFrom, l.s.Location, linter.RuleInvalidDefaultArgInFrom.Format(word))
 	}
 }
 

@@ -97,10 +97,19 @@ func (e *Engine) bootChanged(r *record) bool {
 	return err == nil && s.running() && s.Boot != state.BootID()
 }
 
+// longestExit is how long a monitor may take to write how its container ended.
+const longestExit = time.Minute
+
 // awaitExit waits until the monitor of a container whose process is gone has
-// written how it ended, which takes it a moment.
+// written how it ended, which takes it a moment. One that cannot write it lives
+// on until it is told that all was cleaned up, so the wait has an end.
 func (e *Engine) awaitExit(ctx context.Context, r *record, s *runState) (*runState, error) {
+	end := time.Now().Add(longestExit)
 	for wait := 100 * time.Microsecond; !e.exited(r.ID); wait = min(2*wait, 10*time.Millisecond) {
+		if time.Now().After(end) {
+			s.ExitCode, s.Error = 255, "the container's monitor could not record its exit status"
+			return s, nil
+		}
 		if !(state.ProcessID{Pid: s.Monitor, Start: s.MonitorStart}).Alive() && !e.exited(r.ID) {
 			return e.state(r)
 		}
@@ -148,7 +157,12 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 		}
 		return fmt.Errorf("container %s: %w", r.ID, ErrNotFound)
 	}
-	if err := e.saveState(r, s); err != nil {
+	if err := e.saveState(r, s); noRoom(err) {
+		// Nor is there room below RUN. The state that is there leads to the exit
+		// record, so that the next command comes here again: one that removes must get on.
+		e.warn("%v", err)
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if !r.transient {

@@ -219,7 +219,7 @@ func (e *Engine) state(r *record) (*runState, error) {
 
 func (e *Engine) exited(id string) bool {
 	st, err := os.Lstat(filepath.Join(e.containerRun(id), monitor.ExitFile))
-	return err == nil && st.Mode().IsRegular()
+	return err == nil && (st.Mode().IsRegular() || st.Mode().Type() == fs.ModeSymlink)
 }
 
 // saveState writes s below RUN, or, when the container does not run, below

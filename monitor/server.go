@@ -415,7 +415,11 @@ func (s *server) finish() (cleaned bool) {
 	if s.cfg.ExitDir != "" {
 		writeRecord(s.cfg.ExitDir, ExitFile, record, true)
 	}
-	writeRecord(s.cfg.RunDir, ExitFile, record, false)
+	if writeRecord(s.cfg.RunDir, ExitFile, record, false) != nil {
+		// There is no room for a file. The text of a link lies in its inode, and
+		// without a record whoever cleans up would wait for it.
+		unix.Symlink(string(record[:len(record)-1]), s.cfg.RunDir+"/"+ExitFile)
+	}
 	unix.Unlink(s.cfg.RunDir + "/" + AttachSocket)
 	closeFD(&s.listen)
 

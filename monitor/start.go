@@ -266,15 +266,20 @@ type Exit struct {
 // errors.Is(err, fs.ErrNotExist) holds means that it still runs, or that its
 // monitor was killed.
 func ReadExit(dir string) (Exit, error) {
-	data, err := os.ReadFile(filepath.Join(dir, ExitFile))
+	name := filepath.Join(dir, ExitFile)
+	text, err := os.Readlink(name) // as a full disk leaves it
 	if err != nil {
-		return Exit{}, &stepError{"read exit record", err}
+		var data []byte
+		if data, err = os.ReadFile(name); err != nil {
+			return Exit{}, &stepError{"read exit record", err}
+		}
+		text = string(data)
 	}
-	code, when, ok := strings.Cut(strings.TrimSuffix(string(data), "\n"), " ")
+	code, when, ok := strings.Cut(strings.TrimSuffix(text, "\n"), " ")
 	n, err1 := strconv.Atoi(code)
 	t, err2 := strconv.ParseInt(when, 10, 64)
 	if !ok || err1 != nil || err2 != nil {
-		return Exit{}, errors.New("read exit record: " + strconv.Quote(string(data)) + " is not one")
+		return Exit{}, errors.New("read exit record: " + strconv.Quote(text) + " is not one")
 	}
 	return Exit{Code: n, UnixNano: t}, nil
 }
