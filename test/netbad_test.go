@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // netState is all that commands on networks may change: the records, and what
@@ -34,17 +35,30 @@ func (m *machine) netState() string {
 }
 
 // inOwnHost moves the test, its thread and what it starts, to a network
-// namespace of its own.
+// namespace of its own, and back at its end: the thread may be the process's
+// first one, which does not end with the test.
 func inOwnHost(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
 	needs(t, "ip", "nft")
-	runtime.LockOSThread() // ends with the test, and the thread with it
-	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+	runtime.LockOSThread()
+	host, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		defer host.Close()
+		if err := unix.Setns(int(host.Fd()), unix.CLONE_NEWNET); err != nil {
+			t.Error(err) // the thread stays locked, and ends unless it is the first
+			return
+		}
+		runtime.UnlockOSThread()
+	})
 	if out, err := exec.Command("sh", "-ec", "ip link set lo up; ip link add out0 type bridge; ip addr add 198.51.100.1/24 dev out0; ip link set out0 up").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -5,13 +5,14 @@ import (
 	"encoding/binary"
 	"net"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hull/state"
 )
 
 // A program behind a published port sees who its client is, from another
@@ -55,10 +56,7 @@ func TestIdleNameClients(t *testing.T) {
 	m := newMachine(t, "")
 	m.ok("network", "create", "quay")
 	m.ok("run", "-d", "--name", "a", "--network", "quay", "fx:1", "sleep", "1000")
-	done := make(chan struct{})
-	go func() { // on a thread in the container's network, which ends with it
-		defer close(done)
-		runtime.LockOSThread()
+	state.OnLostThread(func() { // in the container's network
 		fd, err := unix.Open("/proc/"+m.ok("inspect", "-f", "{{.State.Pid}}", "a")+"/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
@@ -88,8 +86,7 @@ func TestIdleNameClients(t *testing.T) {
 		if after > time.Second {
 			t.Errorf("an answer takes %v", after)
 		}
-	}()
-	<-done
+	})
 	m.ok("rm", "-f", "-t", "0", "a")
 }
 
