@@ -5,9 +5,6 @@
 //	blocks     a disk whose every write and flush is recorded: a loop device over
 //	           a file of our own FUSE file system, with ext4 or xfs upon it. A cut
 //	           is a flush bound and a random part of what was written after it.
-//	forgetful  a FUSE file system that keeps in memory what nobody synced, for the
-//	           store with driver vfs. A cut keeps what was synced, and of the rest
-//	           some: names without data, data torn in blocks.
 //
 // The workload is a list of commands on a store; after each, on a first run, the
 // store is looked at. On a second run the disk records. A cut between the
