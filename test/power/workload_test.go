@@ -22,7 +22,7 @@ func (o object) String() string { return o.kind + " " + o.name }
 // objects are all that the workload touches.
 var objects = []object{
 	{"image", "localhost/fx:1"}, {"image", "localhost/tagged:1"}, {"image", "localhost/committed:1"}, {"image", "localhost/built:1"}, {"image", "REGISTRY/pulled:1"},
-	{"container", "c1"}, {"container", "c2"}, {"volume", "v1"}, {"volume", "v2"}, {"secret", "s1"}, {"network", "n1"}, {"pod", "p1"},
+	{"container", "k1"}, {"container", "k2"}, {"volume", "v1"}, {"volume", "v2"}, {"secret", "s1"}, {"network", "n1"}, {"pod", "p1"},
 }
 
 // A step is one command of the workload.
@@ -83,21 +83,21 @@ func newScene(t testing.TB) *scene {
 	s.steps = []step{
 		{args: []string{"load", "-q", "-i", filepath.Join(s.dir, "fx.tar")}},
 		{args: []string{"pull", "-q", "--tls-verify=false", s.registry + "/pulled:1"}},
-		{args: []string{"create", "--name", "c1", "--network", "none", "localhost/fx:1", "/bin/busybox", "true"}},
+		{args: []string{"create", "--name", "k1", "--network", "none", "localhost/fx:1", "/bin/busybox", "true"}},
 		{args: []string{"tag", "localhost/fx:1", "localhost/tagged:1"}},
-		{args: []string{"cp", "-", "c1:/"}, stdin: archive(map[string]string{"new/file": strings.Repeat("new ", 8000)})},
-		{args: []string{"commit", "-q", "c1", "localhost/committed:1"}},
+		{args: []string{"cp", "-", "k1:/"}, stdin: archive(map[string]string{"new/file": strings.Repeat("new ", 8000)})},
+		{args: []string{"commit", "-q", "k1", "localhost/committed:1"}},
 		{args: []string{"volume", "create", "v1"}},
 		{args: []string{"volume", "import", "v1", "-"}, stdin: archive(map[string]string{"a/b": "b", "c": strings.Repeat("c", 70000)})},
 		{args: []string{"secret", "create", "s1", "-"}, stdin: []byte("first")},
 		{args: []string{"build", "-q", "--network", "none", "-t", "localhost/built:1", files}},
-		{args: []string{"create", "--name", "c2", "--network", "none", "-v", "v2:/data", "localhost/built:1", "/bin/busybox", "true"}},
+		{args: []string{"create", "--name", "k2", "--network", "none", "-v", "v2:/data", "localhost/built:1", "/bin/busybox", "true"}},
 		{args: []string{"network", "create", "--subnet", "10.233.0.0/24", "n1"}},
 		{args: []string{"pod", "create", "--network", "none", "p1"}},
 		{args: []string{"secret", "create", "--replace", "s1", "-"}, stdin: []byte("second")},
-		{args: []string{"rename", "c1", "c9"}},
-		{args: []string{"rename", "c9", "c1"}},
-		{args: []string{"rm", "c1"}},
+		{args: []string{"rename", "k1", "k9"}},
+		{args: []string{"rename", "k9", "k1"}},
+		{args: []string{"rm", "k1"}},
 		{args: []string{"rmi", "localhost/committed:1"}},
 		{args: []string{"rmi", "localhost/tagged:1"}},
 		{args: []string{"volume", "rm", "v1"}},
