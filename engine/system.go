@@ -319,9 +319,15 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) []Problem {
 			case err == nil && v.Importing:
 				err = errors.New("an import into it was cut off: do it again")
 			}
-			if err != nil {
-				found = append(found, Problem{Subject: "volume " + n, Err: err})
+			if err == nil {
+				continue
 			}
+			p := Problem{Subject: "volume " + n, Err: err}
+			if repair && v == nil { // one that was never finished and holds nothing goes
+				err := e.recoverLeft(ctx, "volume", n, e.dropUnfinished)
+				p.Repaired = err == nil && !fileExists(e.volumeDir(n))
+			}
+			found = append(found, p)
 		}
 	}
 	return found
