@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,33 +85,13 @@ func (s *session) openPulling(ctx context.Context, p pullFlags) (*engine.Engine,
 		return nil, err
 	}
 	s.stdout, s.foreign = place.Stdout, place.ForeignStores
-	monitor, err := front.Libexec("hull-monitor")
+	o, err := g.EngineOptions(place)
 	if err != nil {
 		return nil, err
 	}
-	conf, err := front.LoadConfig(g.Modules)
-	if err != nil {
-		return nil, err
-	}
-	if len(g.Hooks) > 0 {
-		conf.HooksDirs = g.Hooks
-	}
-	if len(g.CDIDirs) > 0 {
-		conf.CDIDirs = g.CDIDirs
-	}
-	e, err := engine.Open(ctx, engine.Options{
-		LibexecDir: filepath.Dir(monitor),
-		Root:       place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
-		ImageRoot: place.ImageRoot, ImageStores: place.ImageStores,
-		StorageDriver: g.StorageDriver, DefaultDriver: front.StorageDriver, StorageOpts: g.StorageOpts,
-		CgroupManager: cmp.Or(g.CgroupManager, conf.CgroupManager),
-		Defaults:      conf.Defaults,
-		Runtime:       g.Runtime, Runtimes: conf.Runtimes, RuntimeFlags: g.RuntimeFlags,
-		Hooks: conf.HooksDirs, CDIDirs: conf.CDIDirs,
-		GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: g.EventsBackend == "none" || conf.EventsLogger == "none",
-		Pull: func(ctx context.Context, r engine.PullRequest) error { return s.pull(ctx, r, p) },
-		Warn: s.warn,
-	})
+	o.Pull = func(ctx context.Context, r engine.PullRequest) error { return s.pull(ctx, r, p) }
+	o.Warn = s.warn
+	e, err := engine.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package clifull
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,6 @@ import (
 	"golang.org/x/term"
 
 	"hull/build"
-	"hull/codec"
 	"hull/command"
 	"hull/engine"
 	"hull/front"
@@ -28,26 +26,14 @@ import (
 
 // openEngine opens the engine over the stores of this session.
 func (s *session) openEngine(ctx context.Context, place front.Place) (*engine.Engine, error) {
-	monitor, err := front.Libexec("hull-monitor")
+	o, err := s.engineOptions(place)
 	if err != nil {
 		return nil, err
 	}
-	hull, err := front.Hull()
-	if err != nil {
-		return nil, err
-	}
-	g := &s.globals
-	conf, err := front.LoadConfig(g.Modules)
-	if err != nil {
-		return nil, err
-	}
-	return engine.Open(ctx, engine.Options{
-		LibexecDir: filepath.Dir(monitor), Executable: hull,
-		Root: place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
-		StorageDriver: g.StorageDriver, StorageOpts: g.StorageOpts, CgroupManager: cmp.Or(g.CgroupManager, conf.CgroupManager),
-		Hooks: g.Hooks, CDIDirs: g.CDIDirs, GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: true,
-		Warn: s.warn, Codec: codec.Codec{},
-	})
+	// What containers.conf says is for containers, not for the steps of a build.
+	o.Defaults, o.Runtime, o.Runtimes, o.RuntimeFlags = engine.Defaults{}, "", nil, nil
+	o.Hooks, o.CDIDirs, o.NoEvents = s.globals.Hooks, s.globals.CDIDirs, true
+	return engine.Open(ctx, o)
 }
 
 // builder makes a builder over the engine's stores.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 
 	"hull/codec"
 	"hull/command"
@@ -23,35 +22,24 @@ func (s *session) engineOf(ctx context.Context, r registryFlags) (*engine.Engine
 		return nil, err
 	}
 	s.stdout = place.Stdout
-	monitor, err := front.Libexec("hull-monitor")
+	o, err := s.engineOptions(place)
 	if err != nil {
 		return nil, err
 	}
-	hull, err := front.Hull()
+	o.Pull = func(ctx context.Context, q engine.PullRequest) error { return s.pullChild(ctx, q, r) }
+	return engine.Open(ctx, o)
+}
+
+// engineOptions are hull's options in this program, which reads what is
+// compressed itself.
+func (s *session) engineOptions(place front.Place) (engine.Options, error) {
+	o, err := s.globals.EngineOptions(place)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	conf, err := front.LoadConfig(g.Modules)
-	if err != nil {
-		return nil, err
-	}
-	if len(g.Hooks) > 0 {
-		conf.HooksDirs = g.Hooks
-	}
-	if len(g.CDIDirs) > 0 {
-		conf.CDIDirs = g.CDIDirs
-	}
-	return engine.Open(ctx, engine.Options{
-		LibexecDir: filepath.Dir(monitor), Executable: hull,
-		Root: place.Root, RunRoot: place.RunRoot, Rootless: front.InUserNamespace(), NetNS: front.NetNS(),
-		ImageRoot: place.ImageRoot, ImageStores: place.ImageStores,
-		StorageDriver: g.StorageDriver, DefaultDriver: front.StorageDriver, StorageOpts: g.StorageOpts,
-		CgroupManager: g.CgroupManager, Defaults: conf.Defaults, Runtime: g.Runtime, Runtimes: conf.Runtimes,
-		Hooks: conf.HooksDirs, CDIDirs: conf.CDIDirs,
-		GlobalArgs: g.Argv(), TransientStore: g.TransientStore, NoEvents: g.EventsBackend == "none" || conf.EventsLogger == "none",
-		Warn: s.warn, Codec: codec.Codec{},
-		Pull: func(ctx context.Context, q engine.PullRequest) error { return s.pullChild(ctx, q, r) },
-	})
+	o.Codec, o.Warn = codec.Codec{}, s.warn
+	o.Executable, err = front.Hull()
+	return o, err
 }
 
 // pullChild fetches an image with a child process: its progress goes to
