@@ -74,17 +74,9 @@ func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (
 		d, err := t.pushArchive(ctx, transport, rest, img, o)
 		return Pushed{Digest: d}, err
 	}
-	ref, err := oci.ParseReference(rest)
+	ref, repo, err := t.destination(ctx, rest)
 	if err != nil {
 		return Pushed{}, err
-	}
-	if ref.Digest != "" {
-		return Pushed{}, fmt.Errorf("push to %s: the destination must not have a digest", ref)
-	}
-	ref = ref.Normalized().Tagged()
-	repo, err := t.Registry.Destination(ctx, ref)
-	if err != nil {
-		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
 	}
 	t.notify(Event{Kind: Signatures})
 	p := &push{t: t, repo: repo, ref: ref, img: img, o: o}
@@ -93,6 +85,23 @@ func (t *Transfer) Push(ctx context.Context, name, dest string, o PushOptions) (
 		return Pushed{}, pushHint(fmt.Errorf("push to %s: %w", ref, err), ref)
 	}
 	return Pushed{ref, d, size}, nil
+}
+
+// destination is the repository that is pushed to, and the reference there.
+func (t *Transfer) destination(ctx context.Context, name string) (oci.Reference, *registry.Repository, error) {
+	ref, err := oci.ParseReference(name)
+	if err != nil {
+		return ref, nil, err
+	}
+	if ref.Digest != "" {
+		return ref, nil, fmt.Errorf("push to %s: the destination must not have a digest", ref)
+	}
+	ref = ref.Normalized().Tagged()
+	repo, err := t.Registry.Destination(ctx, ref)
+	if err != nil {
+		return ref, nil, fmt.Errorf("push to %s: %w", ref, err)
+	}
+	return ref, repo, nil
 }
 
 // A push is one image on its way to one repository.

@@ -41,17 +41,9 @@ func (t *Transfer) pushList(ctx context.Context, list image.Image, dest string, 
 	if transport != "docker" {
 		return Pushed{}, fmt.Errorf("push manifest list to %s: only a registry takes a list", dest)
 	}
-	ref, err := oci.ParseReference(rest)
+	ref, repo, err := t.destination(ctx, rest)
 	if err != nil {
 		return Pushed{}, err
-	}
-	if ref.Digest != "" {
-		return Pushed{}, fmt.Errorf("push to %s: the destination must not have a digest", ref)
-	}
-	ref = ref.Normalized().Tagged()
-	repo, err := t.Registry.Destination(ctx, ref)
-	if err != nil {
-		return Pushed{}, fmt.Errorf("push to %s: %w", ref, err)
 	}
 	l := image.List{Entries: slices.Clone(list.List.Entries), Annotations: list.List.Annotations, Subject: list.List.Subject}
 	if !o.ListOnly {
