@@ -234,17 +234,17 @@ func convertTo(name string, v cty.Value, t cty.Type) (cty.Value, error) {
 	return out, nil
 }
 
+// primitives are the types that have a word.
+var primitives = map[string]cty.Type{"string": cty.String, "number": cty.Number, "bool": cty.Bool}
+
 // typeOf reads string, number, bool, any, or list, set and map of one.
 func typeOf(e hcl.Expression) (cty.Type, error) {
-	switch hcl.ExprAsKeyword(e) {
-	case "string":
-		return cty.String, nil
-	case "number":
-		return cty.Number, nil
-	case "bool":
-		return cty.Bool, nil
-	case "any":
+	word := hcl.ExprAsKeyword(e)
+	if word == "any" {
 		return cty.DynamicPseudoType, nil
+	}
+	if t, ok := primitives[word]; ok {
+		return t, nil
 	}
 	if c, diags := hcl.ExprCall(e); !diags.HasErrors() && len(c.Arguments) == 1 {
 		t, err := typeOf(c.Arguments[0])
@@ -257,14 +257,9 @@ func typeOf(e hcl.Expression) (cty.Type, error) {
 			return cty.Map(t), err
 		}
 	}
-	if v, diags := e.Value(nil); !diags.HasErrors() && v.Type() == cty.String {
-		switch v.AsString() { // as JSON has it
-		case "string":
-			return cty.String, nil
-		case "number":
-			return cty.Number, nil
-		case "bool":
-			return cty.Bool, nil
+	if v, diags := e.Value(nil); !diags.HasErrors() && v.Type() == cty.String { // as JSON has it
+		if t, ok := primitives[v.AsString()]; ok {
+			return t, nil
 		}
 	}
 	return cty.NilType, errors.New("its type is not string, number, bool, or a list, set or map of these")

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/term"
-
 	"hull/command"
 	"hull/engine"
 )
@@ -46,7 +44,7 @@ func (s *session) debug() *command.Command {
 			}
 			o.Command = rest
 			o.Interactive = true
-			o.Terminal = term.IsTerminal(int(s.stdin.Fd())) && term.IsTerminal(int(s.stdout.Fd()))
+			o.Terminal = s.onTerminal()
 			o.Streams = s.streams(nil, true, o.Terminal, "", true)
 			if !quiet && !s.globals.Quiet() {
 				o.Said = func(text string) { fmt.Fprintln(s.stderr, command.Printable(text)) }
@@ -95,7 +93,7 @@ func (s *session) rsh() *command.Command {
 				o.Command = append(o.Command, "-c", strings.Join(rest, " "))
 			}
 			o.Interactive = true
-			o.Terminal = term.IsTerminal(int(s.stdin.Fd())) && term.IsTerminal(int(s.stdout.Fd()))
+			o.Terminal = s.onTerminal()
 			o.Streams = s.streams(nil, true, o.Terminal, "", false)
 			r, err := e.Exec(ctx, name, o)
 			if err != nil {

@@ -204,6 +204,11 @@ func (s *session) streams(attach []string, interactive, terminal bool, detachKey
 	return st
 }
 
+// onTerminal says whether the user types at, and looks at, a terminal.
+func (s *session) onTerminal() bool {
+	return term.IsTerminal(int(s.stdin.Fd())) && term.IsTerminal(int(s.stdout.Fd()))
+}
+
 // exitCode passes a container's exit code on.
 func exitCode(code int) error {
 	if code == 0 {

@@ -89,14 +89,20 @@ func (e *Engine) cgroupPath(r *record) string {
 		return "hull-" + r.ID // below the engine's own
 	case e.CgroupManager() == ManagerSystemd:
 		return cgroup.UnitPath(firstOf(sliceName(parent), e.defaultSlice()), "hull", r.ID)
-	case parent == "" && e.o.Rootless:
-		return "hull-" + r.ID
-	case parent == "":
-		parent = "/hull"
-	case !strings.HasPrefix(parent, "/"):
-		parent = "/" + parent
 	}
-	return filepath.Join(parent, "hull-"+r.ID)
+	return e.belowParent(parent, "hull-"+r.ID)
+}
+
+// belowParent is the path of a group that is made without systemd. A user's
+// that names no parent is below the engine's own.
+func (e *Engine) belowParent(parent, name string) string {
+	switch {
+	case parent != "":
+		return filepath.Join("/"+parent, name)
+	case e.o.Rootless:
+		return name
+	}
+	return filepath.Join("/hull", name)
 }
 
 // sliceName is the slice that a parent names, by its unit or its path.
@@ -126,14 +132,8 @@ func (e *Engine) podGroup(p *podRecord) string {
 	case e.CgroupManager() == ManagerSystemd:
 		stem := strings.TrimSuffix(firstOf(sliceName(parent), e.defaultSlice()), ".slice")
 		return stem + "-hull_pod_" + p.ID + ".slice"
-	case parent == "" && e.o.Rootless:
-		return name
-	case parent == "":
-		parent = "/hull"
-	case !strings.HasPrefix(parent, "/"):
-		parent = "/" + parent
 	}
-	return filepath.Join(parent, name)
+	return e.belowParent(parent, name)
 }
 
 // podGroupPath is podGroup as cgroup.Create and Open take it.

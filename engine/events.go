@@ -10,14 +10,13 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/user"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"hull/state"
 )
 
 // An Event is one thing that was done.
@@ -209,21 +208,18 @@ func (w *Who) is(uid int64) bool {
 	return int64(w.UID) == uid
 }
 
-// userNumber is a number, or the one that a name has in this machine's passwd
-// file.
+// userNumber is a number, or the one of a name that this machine knows.
 func userNumber(name string) (int64, error) {
 	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
 		return int64(n), nil
 	}
-	b, err := state.ReadFile("/etc/passwd")
+	u, err := user.Lookup(name)
+	if unknown := user.UnknownUserError(""); errors.As(err, &unknown) {
+		return 0, fmt.Errorf("no user of that name: %w", ErrNotFound)
+	}
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Split(line, ":"); len(f) > 2 && f[0] == name {
-			n, err := strconv.ParseUint(f[2], 10, 32)
-			return int64(n), err
-		}
-	}
-	return 0, fmt.Errorf("no user of that name: %w", ErrNotFound)
+	n, err := strconv.ParseUint(u.Uid, 10, 32)
+	return int64(n), err
 }

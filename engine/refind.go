@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,23 +28,6 @@ func (e *Engine) refind() {
 			}
 		}
 	})
-}
-
-// noteStart keeps the state of a container that has just started beside its
-// record: after a power cut or a reboot, which empties the run directory, it
-// has run, and is not as it was made. It is not synced, as no state is.
-func (e *Engine) noteStart(r *record, s *runState) error {
-	if r.transient {
-		return nil
-	}
-	data, err := state.Marshal(s)
-	if err == nil {
-		err = state.WriteFile(e.containerDir(r.ID), "state.json", data, 0o600, false)
-	}
-	if err != nil {
-		return fmt.Errorf("note the start of %s: %w", r.ID, err)
-	}
-	return nil
 }
 
 // lostMonitors are those whose directory, which they are in, was deleted.
