@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,19 +28,26 @@ import (
 // expression of commands, CRASH_AT one point, CRASH_SHARD=i/n a share,
 // CRASH_SEED repeats a sample, CRASH_TRACE=1 prints the points.
 func TestF01F04F07F09F10F50KilledAtEveryCall(t *testing.T) {
-	crashPoints(t, []stepper.Action{stepper.KillProcess, stepper.KillTree})
+	crashPoints(t, stepper.Writes, stepper.KillProcess, stepper.KillTree)
 }
 
-// A call that fails makes the command fail with one clear error and nothing
-// half done, or not at all.
+// A call that fails, with each error that it may have, makes the command fail
+// with one clear error and nothing half done, or not at all. What a sync that
+// failed was to save is lost, as a disk may lose it. CRASH_ERRNO=1, 2… takes
+// only the first, second… error of each call.
 func TestF28F34F35F36FailedAtEveryCall(t *testing.T) {
-	crashPoints(t, []stepper.Action{stepper.Fail})
+	crashPoints(t, stepper.Writes, stepper.Fail)
+}
+
+// So does one that only looks: what could not be read is not taken for absent.
+func TestF33F35F36ReadFailedAtEveryCall(t *testing.T) {
+	crashPoints(t, stepper.Reads, stepper.Fail)
 }
 
 // crashSample is how many points CI takes of each test.
 const crashSample = 20
 
-func crashPoints(t *testing.T, actions []stepper.Action) {
+func crashPoints(t *testing.T, set stepper.Set, actions ...stepper.Action) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: ptrace, mounts and namespaces")
 	}
@@ -57,6 +66,7 @@ func crashPoints(t *testing.T, actions []stepper.Action) {
 		seed = n
 	}
 	at, _ := strconv.Atoi(os.Getenv("CRASH_AT"))
+	errno, _ := strconv.Atoi(os.Getenv("CRASH_ERRNO"))
 	if at > 0 {
 		workers = 1
 	}
@@ -76,7 +86,7 @@ func crashPoints(t *testing.T, actions []stepper.Action) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	var run []*exec.Cmd
 	for i := range workers {
-		o := crashOrder{Dir: filepath.Join(dir, strconv.Itoa(i)), Hull: hull, Index: shard*workers + i, Of: shards * workers, Actions: actions,
+		o := crashOrder{Dir: filepath.Join(dir, strconv.Itoa(i)), Hull: hull, Index: shard*workers + i, Of: shards * workers, Actions: actions, Set: set, Errno: errno,
 			Only: os.Getenv("CRASH_ONLY"), At: at, Sample: (sample + workers - 1) / workers, Seed: seed, ReportsFile: filepath.Join(dir, "reports."+strconv.Itoa(i))}
 		if sample == 0 {
 			o.Sample = 0
@@ -131,7 +141,7 @@ func startWorker(t *testing.T, o crashOrder) *exec.Cmd {
 // sumUp prints the points and failures of each command, and in sum.
 func sumUp(t *testing.T, dir string, workers int) {
 	type sum struct{ points, unharmed, failures int }
-	sums, order := map[string]*sum{}, []string{}
+	sums, order, errnos := map[string]*sum{}, []string{}, map[string]*sum{}
 	all := sum{}
 	for i := range workers {
 		f, err := os.Open(filepath.Join(dir, "reports."+strconv.Itoa(i)))
@@ -155,7 +165,12 @@ func sumUp(t *testing.T, dir string, workers int) {
 				sums[key] = s
 				order = append(order, key)
 			}
-			for _, s := range []*sum{s, &all} {
+			e := errnos[r.Errno]
+			if e == nil {
+				e = &sum{}
+				errnos[r.Errno] = e
+			}
+			for _, s := range []*sum{s, &all, e} {
 				if s.points++; !r.Hit {
 					s.points, s.unharmed = s.points-1, s.unharmed+1
 				}
@@ -170,6 +185,11 @@ func sumUp(t *testing.T, dir string, workers int) {
 	}
 	for _, key := range order {
 		t.Logf("%-28s %4d points, %2d unharmed, %2d failures", key, sums[key].points, sums[key].unharmed, sums[key].failures)
+	}
+	for _, name := range slices.Sorted(maps.Keys(errnos)) {
+		if name != "" {
+			t.Logf("%-28s %4d points, %2d failures", name, errnos[name].points, errnos[name].failures)
+		}
 	}
 	t.Logf("in sum: %d points tried, %d times unharmed, failures %d", all.points, all.unharmed, all.failures)
 }

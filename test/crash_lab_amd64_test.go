@@ -101,7 +101,7 @@ func (l *lab) text(name string) string {
 }
 
 // traced runs hull under the stepper.
-func (l *lab) traced(c *crashCase, action stepper.Action, at, choose int) (labResult, *stepper.Run) {
+func (l *lab) traced(c *crashCase, action stepper.Action, set stepper.Set, at, choose int) (labResult, *stepper.Run) {
 	ctx, cancel := context.WithTimeout(context.Background(), labPatience)
 	defer cancel()
 	self, err := os.Executable()
@@ -112,7 +112,7 @@ func (l *lab) traced(c *crashCase, action stepper.Action, at, choose int) (labRe
 	defer out.Close()
 	defer errs.Close()
 	r, err := stepper.Start(stepper.Options{Launcher: self, Argv: append(append([]string{l.hull}, l.globals()...), c.argv(l)...), Env: l.env, Dir: l.dir,
-		Stdout: out, Stderr: errs, Action: action, At: at, Choose: choose, Skip: func(file string) bool { return strings.HasPrefix(file, filepath.Join(l.dir, "io")+"/") },
+		Stdout: out, Stderr: errs, Action: action, Set: set, At: at, Choose: choose, Lose: true, Skip: func(file string) bool { return strings.HasPrefix(file, filepath.Join(l.dir, "io")+"/") },
 		Each: l.each()})
 	if err != nil {
 		return labResult{code: -1, errs: err.Error()}, nil

@@ -20,6 +20,8 @@ type crashOrder struct {
 	Dir, Hull   string
 	Index, Of   int // its share of the points
 	Actions     []stepper.Action
+	Set         stepper.Set
+	Errno       int    // which of a call's errors, from 1; 0 is each
 	Only        string // a regular expression of cases
 	At          int    // one point only; 0 is all
 	Sample      int    // points taken at random, of all cases; 0 is all
@@ -31,6 +33,7 @@ type crashOrder struct {
 type crashReport struct {
 	Case, Action string
 	Point        string
+	Errno        string `json:",omitempty"`
 	Hit          bool
 	Took         int64    // milliseconds
 	Said         string   // how the command ended, and what it said
@@ -142,7 +145,7 @@ type worker struct {
 func (w *worker) sample(cases []crashCase) error {
 	for range w.o.Sample {
 		c := &cases[w.random.IntN(len(cases))]
-		if _, err := w.point(c, w.o.Actions[w.random.IntN(len(w.o.Actions))], 1+w.random.IntN(60)); err != nil {
+		if _, err := w.point(c, w.o.Actions[w.random.IntN(len(w.o.Actions))], 1+w.random.IntN(60), w.random.IntN(60)); err != nil {
 			return err
 		}
 	}
@@ -152,14 +155,14 @@ func (w *worker) sample(cases []crashCase) error {
 // all takes the worker's share of the points of a case, until the command ends unharmed.
 func (w *worker) all(c *crashCase, a stepper.Action) error {
 	if w.o.At > 0 {
-		_, err := w.point(c, a, w.o.At)
+		_, err := w.each(c, a, w.o.At)
 		return err
 	}
 	if a == stepper.KillTree && w.alone[c.name] {
 		return nil
 	}
 	for n, unharmed := 1+w.o.Index, 0; unharmed < 2; n += w.o.Of {
-		hit, err := w.point(c, a, n)
+		hit, err := w.each(c, a, n)
 		if err != nil {
 			return err
 		}
@@ -170,8 +173,25 @@ func (w *worker) all(c *crashCase, a stepper.Action) error {
 	return nil
 }
 
-// point does a command with an action at its nth call, and looks at what follows.
-func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err error) {
+// each does point with each error that the call can be made to fail with.
+func (w *worker) each(c *crashCase, a stepper.Action, n int) (hit bool, err error) {
+	if w.o.Errno > 0 || a != stepper.Fail {
+		p, err := w.point(c, a, n, w.o.Errno-1)
+		return p != nil, err
+	}
+	for choose, of := 0, 1; choose < of; choose++ {
+		p, err := w.point(c, a, n, choose)
+		if err != nil || p == nil {
+			return hit, err
+		}
+		hit, of = true, p.Choices()
+	}
+	return hit, nil
+}
+
+// point does a command with an action at its nth call, and looks at what
+// follows. The call comes back; nil when there was none.
+func (w *worker) point(c *crashCase, a stepper.Action, n, choose int) (at *stepper.Point, err error) {
 	begin := time.Now()
 	w.problems = nil
 	if c.before != nil {
@@ -179,12 +199,14 @@ func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err err
 			w.must(args...)
 		}
 	}
-	choose := int(w.o.Seed%7) + n
-	res, run := w.traced(c, a, n, choose)
+	res, run := w.traced(c, a, w.o.Set, n, choose)
 	r := crashReport{Said: res.String(), Case: c.name, Action: a.String(), Point: fmt.Sprintf("%d: not reached", n)}
 	if run != nil {
-		if p := run.Hit(); p != nil {
-			r.Point, r.Hit = p.String(), true
+		if at = run.Hit(); at != nil {
+			r.Point, r.Hit = at.String(), true
+		}
+		if at != nil && at.Errno != 0 {
+			r.Errno = unix.ErrnoName(at.Errno)
 		}
 		w.alone[c.name] = !r.Hit && run.Processes() == 1
 	}
@@ -199,13 +221,13 @@ func (w *worker) point(c *crashCase, a stepper.Action, n int) (hit bool, err err
 	}
 	r.Problems, r.Took = w.problems, time.Since(begin).Milliseconds()
 	if err := w.reports.Encode(r); err != nil {
-		return false, err
+		return nil, err
 	}
 	if len(w.problems) > 0 {
 		fmt.Fprintf(os.Stderr, "%s, %s at %s\n\t%s\n\t%s\n", c.name, r.Action, r.Point, r.Said, strings.Join(w.problems, "\n\t"))
 		err = w.rebuild()
 	}
-	return r.Hit, err
+	return at, err
 }
 
 // goTrouble is what a program of Go says when it is at its end, not the user's.

@@ -25,14 +25,21 @@ var (
 	opens   = []unix.Errno{unix.ENOSPC, unix.EMFILE, unix.EROFS, unix.EDQUOT, unix.EIO, unix.ENOMEM}
 	written = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EDQUOT}
 	synced  = []unix.Errno{unix.EIO, unix.ENOSPC, unix.EDQUOT}
-	removed = []unix.Errno{unix.EROFS, unix.EIO, unix.ENOMEM}
+	// A copy-on-write file system needs room to remove, and who gets a file may
+	// have no quota left for it.
+	removed = []unix.Errno{unix.EROFS, unix.EIO, unix.ENOMEM, unix.ENOSPC}
+	altered = []unix.Errno{unix.EROFS, unix.EIO, unix.ENOMEM, unix.EDQUOT}
 	memory  = []unix.Errno{unix.ENOMEM}
-	mounts  = []unix.Errno{unix.ENOMEM, unix.ENOSPC, unix.EMFILE}
-	clones  = []unix.Errno{unix.ENOMEM, unix.EAGAIN}
+	// Of mounts: some open a descriptor, some talk to a file system, and the
+	// number of mounts is limited.
+	mounts   = []unix.Errno{unix.ENOMEM, unix.ENOSPC, unix.EIO, unix.EROFS}
+	attached = []unix.Errno{unix.ENOMEM, unix.ENOSPC}
+	trees    = []unix.Errno{unix.ENOMEM, unix.ENOSPC, unix.EMFILE}
+	clones   = []unix.Errno{unix.ENOMEM, unix.EAGAIN, unix.EMFILE}
 )
 
-// calls are the ones that stop, by name.
-var calls = map[string]call{
+// writes are the calls that stop, by name.
+var writes = map[string]call{
 	"open": {nr: unix.SYS_OPEN, flags: 1, errnos: opens}, "openat": {nr: unix.SYS_OPENAT, flags: 2, errnos: opens},
 	"openat2": {nr: unix.SYS_OPENAT2, errnos: opens}, "creat": {nr: unix.SYS_CREAT, errnos: opens},
 	"write": {nr: unix.SYS_WRITE, fd: isFile, errnos: written}, "pwrite64": {nr: unix.SYS_PWRITE64, fd: isFile, errnos: written},
@@ -47,15 +54,15 @@ var calls = map[string]call{
 	"unlink": {nr: unix.SYS_UNLINK, errnos: removed}, "unlinkat": {nr: unix.SYS_UNLINKAT, errnos: removed}, "rmdir": {nr: unix.SYS_RMDIR, errnos: removed},
 	"mkdir": {nr: unix.SYS_MKDIR, errnos: disk}, "mkdirat": {nr: unix.SYS_MKDIRAT, errnos: disk},
 	"mknod": {nr: unix.SYS_MKNOD, errnos: disk}, "mknodat": {nr: unix.SYS_MKNODAT, errnos: disk}, "bind": {nr: unix.SYS_BIND, errnos: memory},
-	"chmod": {nr: unix.SYS_CHMOD, errnos: removed}, "fchmod": {nr: unix.SYS_FCHMOD, errnos: removed}, "fchmodat": {nr: unix.SYS_FCHMODAT, errnos: removed},
-	"fchmodat2": {nr: unix.SYS_FCHMODAT2, errnos: removed},
-	"chown":     {nr: unix.SYS_CHOWN, errnos: removed}, "fchown": {nr: unix.SYS_FCHOWN, errnos: removed}, "lchown": {nr: unix.SYS_LCHOWN, errnos: removed},
-	"fchownat": {nr: unix.SYS_FCHOWNAT, errnos: removed}, "utimensat": {nr: unix.SYS_UTIMENSAT, errnos: removed},
+	"chmod": {nr: unix.SYS_CHMOD, errnos: altered}, "fchmod": {nr: unix.SYS_FCHMOD, errnos: altered}, "fchmodat": {nr: unix.SYS_FCHMODAT, errnos: altered},
+	"fchmodat2": {nr: unix.SYS_FCHMODAT2, errnos: altered},
+	"chown":     {nr: unix.SYS_CHOWN, errnos: altered}, "fchown": {nr: unix.SYS_FCHOWN, errnos: altered}, "lchown": {nr: unix.SYS_LCHOWN, errnos: altered},
+	"fchownat": {nr: unix.SYS_FCHOWNAT, errnos: altered}, "utimensat": {nr: unix.SYS_UTIMENSAT, errnos: altered},
 	"setxattr": {nr: unix.SYS_SETXATTR, errnos: disk}, "lsetxattr": {nr: unix.SYS_LSETXATTR, errnos: disk}, "fsetxattr": {nr: unix.SYS_FSETXATTR, errnos: disk},
 	"mount": {nr: unix.SYS_MOUNT, errnos: mounts}, "umount2": {nr: unix.SYS_UMOUNT2, errnos: memory}, "pivot_root": {nr: unix.SYS_PIVOT_ROOT, errnos: memory},
-	"fsopen": {nr: unix.SYS_FSOPEN, errnos: mounts}, "fsconfig": {nr: unix.SYS_FSCONFIG, errnos: mounts}, "fsmount": {nr: unix.SYS_FSMOUNT, errnos: mounts},
-	"move_mount": {nr: unix.SYS_MOVE_MOUNT, errnos: mounts}, "open_tree": {nr: unix.SYS_OPEN_TREE, errnos: mounts},
-	"mount_setattr": {nr: unix.SYS_MOUNT_SETATTR, errnos: mounts},
+	"fsopen": {nr: unix.SYS_FSOPEN, errnos: trees}, "fsconfig": {nr: unix.SYS_FSCONFIG, errnos: mounts}, "fsmount": {nr: unix.SYS_FSMOUNT, errnos: trees},
+	"move_mount": {nr: unix.SYS_MOVE_MOUNT, errnos: attached}, "open_tree": {nr: unix.SYS_OPEN_TREE, errnos: trees},
+	"mount_setattr": {nr: unix.SYS_MOUNT_SETATTR, errnos: attached},
 	"clone":         {nr: unix.SYS_CLONE, errnos: clones}, "clone3": {nr: unix.SYS_CLONE3, errnos: clones}, "fork": {nr: unix.SYS_FORK, errnos: clones},
 	"vfork": {nr: unix.SYS_VFORK, errnos: clones}, "unshare": {nr: unix.SYS_UNSHARE, errnos: memory}, "setns": {nr: unix.SYS_SETNS, errnos: memory},
 	"sendto": {nr: unix.SYS_SENDTO, fd: isNetlink, errnos: memory}, "sendmsg": {nr: unix.SYS_SENDMSG, fd: isNetlink, errnos: memory},
@@ -63,7 +70,7 @@ var calls = map[string]call{
 	"kill":  {nr: unix.SYS_KILL}, "pidfd_send_signal": {nr: unix.SYS_PIDFD_SEND_SIGNAL},
 }
 
-func callNames() map[uint64]string {
+func callNames(calls map[string]call) map[uint64]string {
 	names := make(map[uint64]string, len(calls))
 	for name, c := range calls {
 		names[c.nr] = name
@@ -103,7 +110,8 @@ func isNetlink(tgid, fd int) bool {
 // changes nothing outside the process after all.
 func (t *tracer) point(tid int, r *unix.PtraceRegs) (p Point, ok bool) {
 	name := t.names[r.Orig_rax]
-	p = Point{Call: name, Pid: t.tgid(tid), errnos: calls[name].errnos}
+	c := t.calls[name]
+	p = Point{Call: name, Pid: t.tgid(tid), errnos: c.errnos}
 	switch name {
 	case "openat2":
 		var how [8]byte
@@ -111,7 +119,7 @@ func (t *tracer) point(tid int, r *unix.PtraceRegs) (p Point, ok bool) {
 			return p, false
 		}
 		f := binary.LittleEndian.Uint64(how[:])
-		if f&(unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_RDWR) == 0 || f&unix.O_PATH != 0 {
+		if forWriting := f&(unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_RDWR) != 0 && f&unix.O_PATH == 0; forWriting != (t.o.Set == Writes) {
 			return p, false
 		}
 	case "clone3":
@@ -120,10 +128,10 @@ func (t *tracer) point(tid int, r *unix.PtraceRegs) (p Point, ok bool) {
 			return p, false
 		}
 	}
-	if is := calls[name].fd; is != nil && !is(p.Pid, int(int32(r.Rdi))) {
+	if is := c.fd; is != nil && !is(p.Pid, int(int32(r.Rdi))) {
 		return p, false
 	}
-	if t.o.Skip != nil && calls[name].fd != nil {
+	if t.o.Skip != nil && c.fd != nil {
 		to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", p.Pid, int32(r.Rdi)))
 		if t.o.Skip(to) {
 			return p, false
@@ -148,7 +156,7 @@ func subject(tid, tgid int, name string, r *unix.PtraceRegs) string {
 		return to
 	}
 	switch name {
-	case "openat", "openat2", "unlinkat", "mkdirat", "mknodat", "fchmodat", "fchownat", "open_tree", "utimensat":
+	case "openat", "openat2", "unlinkat", "mkdirat", "mknodat", "fchmodat", "fchownat", "open_tree", "utimensat", "newfstatat", "readlinkat", "statx":
 		return text(r.Rsi)
 	case "renameat", "renameat2", "linkat":
 		return text(r.Rsi) + " " + text(r.R10)
@@ -158,9 +166,9 @@ func subject(tid, tgid int, name string, r *unix.PtraceRegs) string {
 		return text(r.Rdx)
 	case "symlink", "mount":
 		return text(r.Rsi)
-	case "open", "creat", "unlink", "rmdir", "mkdir", "mknod", "chmod", "chown", "lchown", "setxattr", "lsetxattr", "umount2", "truncate", "fsopen":
+	case "open", "creat", "unlink", "rmdir", "mkdir", "mknod", "chmod", "chown", "lchown", "setxattr", "lsetxattr", "umount2", "truncate", "fsopen", "stat", "lstat", "readlink", "execve", "memfd_create", "lgetxattr", "llistxattr", "statfs":
 		return text(r.Rdi)
-	case "write", "pwrite64", "writev", "fsync", "fdatasync", "syncfs", "ftruncate", "fallocate", "fchmod", "fchown", "fsetxattr", "flock", "sendfile":
+	case "write", "pwrite64", "writev", "fsync", "fdatasync", "syncfs", "ftruncate", "fallocate", "fchmod", "fchown", "fsetxattr", "flock", "sendfile", "read", "pread64", "getdents64", "recvfrom", "recvmsg", "fgetxattr":
 		return file(r.Rdi)
 	case "move_mount":
 		return text(r.R10)

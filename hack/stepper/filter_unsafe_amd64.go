@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -16,10 +17,15 @@ import (
 // knows that it is to call Launch with the rest.
 const LaunchWord = "stepper-launch"
 
-// Launch puts on the filter that stops the calls of interest and becomes the
-// command. It returns when it could not.
+// Launch puts on the filter that stops the calls of a set, its first argument,
+// and becomes the command. It returns when it could not.
 func Launch(argv []string) error {
-	prog, err := filter()
+	set, err := strconv.Atoi(argv[0])
+	if err != nil {
+		return err
+	}
+	argv = argv[1:]
+	prog, err := filter(Set(set))
 	if err != nil {
 		return err
 	}
@@ -33,9 +39,9 @@ func Launch(argv []string) error {
 	return fmt.Errorf("execute %s: %w", argv[0], unix.Exec(argv[0], argv, os.Environ()))
 }
 
-// filter stops what writes, and lets everything else pass at the cost of a
-// search in a table: RET_TRACE for the calls below.
-func filter() ([]unix.SockFilter, error) {
+// filter stops the calls of a set, and lets everything else pass at the cost of
+// a search in a table: RET_TRACE for the calls below.
+func filter(set Set) ([]unix.SockFilter, error) {
 	s := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64}}
 	add := func(args []specs.LinuxSeccompArg, names ...string) {
 		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: names, Action: specs.ActTrace, ErrnoRet: new(uint), Args: args})
@@ -43,8 +49,10 @@ func filter() ([]unix.SockFilter, error) {
 	masked := func(index uint, mask, is uint64) []specs.LinuxSeccompArg {
 		return []specs.LinuxSeccompArg{{Index: index, Value: mask, ValueTwo: is, Op: specs.OpMaskedEqual}}
 	}
-	for name, c := range calls {
+	for name, c := range set.calls() {
 		switch {
+		case c.flags != 0 && set == Reads:
+			add(masked(c.flags, unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_RDWR, 0), name)
 		case name == "openat" || name == "open":
 			for _, bit := range []uint64{unix.O_CREAT, unix.O_TRUNC, unix.O_WRONLY, unix.O_RDWR} {
 				add(masked(c.flags, bit, bit), name)

@@ -40,6 +40,9 @@ type Point struct {
 	subject func() string
 }
 
+// Choices is how many errors the call may be made to fail with.
+func (p Point) Choices() int { return len(p.errnos) }
+
 func (p Point) String() string {
 	s := fmt.Sprintf("%d: %s %s", p.N, p.Call, p.Subject)
 	if p.Errno != 0 {
@@ -57,11 +60,15 @@ type Options struct {
 	Stdin          *os.File
 	Stdout, Stderr *os.File // files, so that nobody waits for a pipe's end
 	Action         Action
+	Set            Set
 	// At is the point's number, from 1; 0 is none.
 	At int
 	// Choose picks one of a call's errors, by any number; see Fail.
 	Choose int
-	// Skip says of a file's name that writes to it do not count.
+	// Lose: when a sync fails with EIO, what was to be synced is zeroes
+	// afterwards, as it may be after the kernel gave the pages up.
+	Lose bool
+	// Skip says of a file's name that reads of it and writes to it do not count.
 	Skip func(file string) bool
 	// Each is told of every point, if set.
 	Each func(Point)
@@ -85,7 +92,8 @@ type Run struct {
 // started have ended, also after the command itself.
 func Start(o Options) (*Run, error) {
 	r := &Run{o: o, procs: map[int]bool{}, ended: make(chan struct{}), gone: make(chan struct{})}
-	t := &tracer{Run: r, names: callNames(), threads: map[int]*thread{}}
+	calls := o.Set.calls()
+	t := &tracer{Run: r, calls: calls, names: callNames(calls), threads: map[int]*thread{}}
 	started := make(chan error)
 	go func() {
 		// The thread is the tracer: it must not be another's afterwards.
@@ -96,6 +104,7 @@ func Start(o Options) (*Run, error) {
 		if err != nil {
 			return
 		}
+		defer t.unsynced.close()
 		if err := t.loop(); err != nil {
 			r.mu.Lock()
 			r.err = err
@@ -166,18 +175,21 @@ type thread struct {
 
 type tracer struct {
 	*Run
+	calls     map[string]call
 	names     map[uint64]string
 	root      int
 	threads   map[int]*thread
 	rootEnded bool
+	began     bool // the command itself is executed: what its launcher did does not count
 	killing   bool
+	unsynced  unsynced
 }
 
 const traceOptions = unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEEXEC |
 	unix.PTRACE_O_EXITKILL
 
 func (t *tracer) start() error {
-	argv := append([]string{t.o.Launcher, LaunchWord}, t.o.Argv...)
+	argv := append([]string{t.o.Launcher, LaunchWord, strconv.Itoa(int(t.o.Set))}, t.o.Argv...)
 	files := []*os.File{t.o.Stdin, t.o.Stdout, t.o.Stderr}
 	fds := make([]uintptr, len(files))
 	for i, f := range files {
@@ -257,7 +269,7 @@ func (t *tracer) stopped(tid int, ws unix.WaitStatus) {
 	case sig == unix.SIGTRAP && cause == unix.PTRACE_EVENT_EXEC:
 		// Its other threads are gone, and its number may be another: theirs
 		// come back from wait, or not at all.
-		th.started, th.tgid = true, tid
+		th.started, th.tgid, t.began = true, tid, true
 		if former, err := unix.PtraceGetEventMsg(tid); err == nil && int(former) != tid {
 			delete(t.threads, int(former))
 		}
@@ -282,7 +294,7 @@ func (t *tracer) stopped(tid int, ws unix.WaitStatus) {
 // the chosen one. It returns false when the thread was killed.
 func (t *tracer) call(tid int) bool {
 	var r unix.PtraceRegs
-	if err := unix.PtraceGetRegs(tid, &r); err != nil || t.killing {
+	if err := unix.PtraceGetRegs(tid, &r); err != nil || t.killing || !t.began {
 		return true
 	}
 	p, ok := t.point(tid, &r)
@@ -295,6 +307,9 @@ func (t *tracer) call(tid int) bool {
 	p.N = t.count
 	at := t.o.At
 	t.mu.Unlock()
+	if t.o.Lose && p.N < at {
+		t.unsynced.note(p, &r)
+	}
 	if t.o.Each != nil {
 		p.Subject = p.subject()
 		t.o.Each(p)
@@ -309,6 +324,9 @@ func (t *tracer) call(tid int) bool {
 		r.Rax = uint64(-int64(p.Errno))
 		if unix.PtraceSetRegs(tid, &r) != nil {
 			return true
+		}
+		if t.o.Lose && p.Errno == unix.EIO {
+			t.unsynced.lose(p, &r)
 		}
 	}
 	t.mu.Lock()
