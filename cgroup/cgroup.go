@@ -119,8 +119,14 @@ func (h *Host) Open(text string) (*Group, error) {
 	return g, nil
 }
 
-// String is what Open takes: it is kept in a container's state.
-func (g *Group) String() string { return g.path }
+// String is what Open takes: it is kept in a container's state. It is "" of a
+// group that is nowhere, as a user's may be in version 1.
+func (g *Group) String() string {
+	if len(g.dirs) == 0 {
+		return ""
+	}
+	return g.path
+}
 
 // each calls f for each of the group's directories once.
 func (g *Group) each(f func(dir string) error) error {

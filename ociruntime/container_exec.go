@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -186,6 +187,10 @@ func (x *execution) joinOptions(spec *oci.Spec) (j JoinOptions, err error) {
 	}
 	if j.Facts, err = LookUp(spec); err != nil {
 		return j, err
+	}
+	// Its user namespace may deny what this one allows.
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/setgroups", c.Init.Pid)); err == nil {
+		j.Facts.SetgroupsDenied = j.Facts.SetgroupsDenied || bytes.HasPrefix(b, []byte("deny"))
 	}
 	j.NoNewKeyring, j.Executable = o.NoNewKeyring, x.executable
 	g, err := c.group()
