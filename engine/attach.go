@@ -129,7 +129,7 @@ func (e *Engine) Attach(ctx context.Context, name string, st Streams) (RunResult
 	if s.Status != StatusRunning && s.Status != StatusPaused && s.Status != StatusInitialized {
 		return RunResult{}, fmt.Errorf("attach to container %s: it is %s: %w", r.Name, s.Status, ErrState)
 	}
-	conn, err := monitor.Dial(e.containerRun(r.ID), monitor.FlagOutput|monitor.FlagLossless)
+	conn, err := monitor.Dial(e.containerRun(r.ID), monitor.FlagOutput|monitor.FlagLossless|monitor.FlagYields)
 	if err != nil {
 		return RunResult{}, fmt.Errorf("attach to container %s: %w", r.Name, err)
 	}

@@ -18,8 +18,9 @@ var ErrNoMonitor = errors.New("no monitor is listening")
 // A Conn is a client's end of the attach connection. One goroutine may read
 // while others write.
 type Conn struct {
-	f   *os.File
-	buf []byte
+	f    *os.File
+	buf  []byte // what was read and not yet returned is rest, the end of it
+	rest []byte
 
 	mu  sync.Mutex // guards out and the order of writes
 	out []byte
@@ -60,9 +61,29 @@ func Dial(dir string, flags Flags) (*Conn, error) {
 // Read returns the next frame from the monitor. The payload is valid until
 // the next call. io.EOF without a FrameExit before means the monitor died.
 func (c *Conn) Read() (FrameType, []byte, error) {
-	t, p, buf, err := ReadFrame(c.f, c.buf)
-	c.buf = buf
-	return t, p, err
+	for {
+		t, p, rest, ok, err := cutFrame(c.rest)
+		if err != nil || ok {
+			c.rest = rest
+			return t, p, err
+		}
+		if c.buf == nil {
+			c.buf = make([]byte, 0, 4*(frameHeader+maxFrame))
+		}
+		c.buf = c.buf[:copy(c.buf[:cap(c.buf)], c.rest)]
+		n, err := c.f.Read(c.buf[len(c.buf):cap(c.buf)])
+		c.buf = c.buf[:len(c.buf)+n]
+		c.rest = c.buf
+		if n == 0 && err == nil {
+			err = io.ErrNoProgress
+		}
+		if n == 0 {
+			if err == io.EOF && len(c.rest) > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, nil, err
+		}
+	}
 }
 
 func (c *Conn) write(t FrameType, p []byte) error {

@@ -346,6 +346,6 @@ func (s *server) serveNames(c *client, payload []byte) {
 	}
 	c.files = nil
 	if s.names != nil {
-		c.send(AppendFrame(nil, FrameNames, nil), 0)
+		c.send(FrameNames, nil)
 	}
 }

@@ -42,6 +42,8 @@
 //
 // The log is written first. A client that asked for FlagLossless (the terminal
 // or pipe of a foreground run) slows the container down when it does not read,
-// as any pipe would. Any other client loses output when it is more than
-// maxLag behind; a container is never held up by somebody who merely looks on.
+// as any pipe would. One that came later (FlagYields) does so for as long as it
+// takes anything, and a second longer. Any other client loses output when it is
+// more than maxLag behind; a container is never held up by somebody who merely
+// looks on.
 package monitor

@@ -3,7 +3,6 @@ package monitor
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 )
 
 // A FrameType says what a frame on the attach connection is.
@@ -38,6 +37,10 @@ const (
 	// FlagCleaner says that this client does the clean-up after FrameExit.
 	// Should it leave before FrameCleaned, the monitor sees to it.
 	FlagCleaner
+	// FlagYields limits FlagLossless to a client that reads: when it has taken
+	// nothing for a second, the container goes on, and the client loses what it
+	// lags too far behind, until it has taken all that was kept for it.
+	FlagYields
 )
 
 const (
@@ -53,27 +56,6 @@ func AppendFrame(b []byte, t FrameType, p []byte) []byte {
 	b = append(b, byte(t))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(p)))
 	return append(b, p...)
-}
-
-// ReadFrame reads a frame from r into buf, which grows as needed and is
-// returned with the payload, valid until the next call.
-func ReadFrame(r io.Reader, buf []byte) (t FrameType, payload, grown []byte, err error) {
-	var h [frameHeader]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
-		return 0, nil, buf, err
-	}
-	n := binary.LittleEndian.Uint32(h[1:])
-	if n > maxFrame {
-		return 0, nil, buf, ErrFrame
-	}
-	if cap(buf) < int(n) {
-		buf = make([]byte, n)
-	}
-	buf = buf[:n]
-	if _, err := io.ReadFull(r, buf); err != nil {
-		return 0, nil, buf, io.ErrUnexpectedEOF
-	}
-	return FrameType(h[0]), buf, buf, nil
 }
 
 // cutFrame takes a whole frame from the front of b; ok is false when b holds

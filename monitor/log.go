@@ -22,9 +22,16 @@ type logWriter struct {
 	files  int
 	tag    string
 	buf    []byte
+	text   int64  // bytes of output that buf has
+	stamp  []byte // the time of what is written now
+	head   []byte // of its lines
 	lost   int64
 	now    func() time.Time
 }
+
+// logPiece is how much is written to the file at once, about: newlines alone
+// become fifty times as long.
+const logPiece = 128 << 10
 
 var errLogFile = errors.New("open log: not a regular file of one name")
 
@@ -68,94 +75,115 @@ func (w *logWriter) open() error {
 	return nil
 }
 
-// write logs p, a piece of the stream named by its frame type.
+// write logs p, a piece of the stream named by its frame type. All its lines
+// have one time: that of their arrival here.
 func (w *logWriter) write(stream FrameType, p []byte) {
 	if w == nil || len(p) == 0 {
 		return
 	}
-	w.buf = w.buf[:0]
-	if w.lost > 0 && w.driver != LogJournald {
-		w.line(FrameStderr, []byte("hull: "+strconv.FormatInt(w.lost, 10)+" bytes of output were lost: the log could not be written"), true)
+	if w.driver == LogJournald {
+		w.lines(p, func(text []byte, full bool) { w.journalLine(stream, text, full) })
+		return
 	}
+	w.buf, w.text = w.buf[:0], 0
+	w.stamp = appendTime(w.stamp[:0], w.now())
+	line := w.k8sLine
+	if w.driver == LogJSONFile {
+		line = w.jsonLine
+	}
+	if w.lost > 0 {
+		w.begin(FrameStderr)
+		line([]byte("hull: "+strconv.FormatInt(w.lost, 10)+" bytes of output were lost: the log could not be written"), true)
+		w.text = 0
+	}
+	w.begin(stream)
+	w.lines(p, line)
+	w.flush()
+}
+
+// lines calls f with each line of p; full says that a newline followed.
+func (w *logWriter) lines(p []byte, f func(text []byte, full bool)) {
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
-			w.line(stream, p, false)
-			break
+			f(p, false)
+			return
 		}
-		w.line(stream, p[:i], true)
+		f(p[:i], true)
 		p = p[i+1:]
+		if len(w.buf) > logPiece && w.driver != LogJournald {
+			w.flush()
+		}
 	}
-	if w.driver == LogJournald {
-		return
-	}
-	w.flush(int64(len(p)))
 }
 
-func (w *logWriter) flush(n int64) {
+// flush writes what is in the buffer, or counts it as lost.
+func (w *logWriter) flush() {
 	if w.max > 0 && w.size > 0 && w.size+int64(len(w.buf)) > w.max {
 		w.rotate()
 	}
+	n := w.text
 	b := w.buf
-	for len(b) > 0 {
+	w.buf, w.text = w.buf[:0], 0
+	for whole := len(b); len(b) > 0; {
 		k, err := unix.Write(w.fd, b)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			// A record cut short would swallow the next one's start.
-			if len(b) < len(w.buf) {
+			if len(b) < whole {
 				unix.Ftruncate(w.fd, w.size)
 			}
 			w.lost += max(n, 1)
 			return
 		}
-		b = b[k:]
+		if b = b[k:]; len(b) == 0 {
+			w.lost = 0
+			w.size += int64(whole)
+		}
 	}
-	w.lost = 0
-	w.size += int64(len(w.buf))
 }
 
-// line appends one record to the buffer. full says that a newline followed.
-func (w *logWriter) line(stream FrameType, text []byte, full bool) {
-	if w.driver == LogJournald {
-		w.journalLine(stream, text, full)
-		return
-	}
-	if w.driver == LogJSONFile {
-		w.jsonLine(stream, text, full)
-		return
-	}
-	w.buf = appendTime(w.buf, w.now())
+// begin makes what the lines of a stream begin with, or in JSON end with.
+func (w *logWriter) begin(stream FrameType) {
+	name := "stdout"
 	if stream == FrameStderr {
-		w.buf = append(w.buf, " stderr "...)
-	} else {
-		w.buf = append(w.buf, " stdout "...)
+		name = "stderr"
 	}
-	if full {
-		w.buf = append(w.buf, "F "...)
-	} else {
-		w.buf = append(w.buf, "P "...)
+	w.head = w.head[:0]
+	if w.driver == LogJSONFile {
+		w.head = append(append(w.head, `","stream":"`...), name...)
+		w.head = append(append(w.head, `","time":"`...), w.stamp...)
+		w.head = append(w.head, "\"}\n"...)
+		return
 	}
+	w.head = append(append(w.head, w.stamp...), ' ')
+	w.head = append(append(w.head, name...), " F "...)
 	if w.tag != "" {
-		w.buf = append(append(w.buf, w.tag...), ' ')
+		w.head = append(append(w.head, w.tag...), ' ')
+	}
+}
+
+// k8sLine appends one record to the buffer.
+func (w *logWriter) k8sLine(text []byte, full bool) {
+	begin := len(w.buf)
+	w.buf = append(w.buf, w.head...)
+	if !full {
+		w.buf[begin+len(w.stamp)+len(" stdout ")] = 'P'
 	}
 	w.buf = append(append(w.buf, text...), '\n')
+	w.text += int64(len(text)) + 1
 }
 
-func (w *logWriter) jsonLine(stream FrameType, text []byte, full bool) {
+func (w *logWriter) jsonLine(text []byte, full bool) {
 	w.buf = append(w.buf, `{"log":"`...)
 	w.buf = appendJSON(w.buf, text)
 	if full {
 		w.buf = append(w.buf, `\n`...)
 	}
-	if stream == FrameStderr {
-		w.buf = append(w.buf, `","stream":"stderr","time":"`...)
-	} else {
-		w.buf = append(w.buf, `","stream":"stdout","time":"`...)
-	}
-	w.buf = appendTime(w.buf, w.now())
-	w.buf = append(w.buf, "\"}\n"...)
+	w.buf = append(w.buf, w.head...)
+	w.text += int64(len(text)) + 1
 }
 
 // rotate moves NAME to NAME.1, NAME.1 to NAME.2 and so on, and starts anew.
@@ -195,6 +223,13 @@ const hexDigits = "0123456789abcdef"
 // UTF-8 are kept as they are read as Latin-1, so that nothing is lost silently.
 func appendJSON(b, s []byte) []byte {
 	for i := 0; i < len(s); {
+		plain := i
+		for i < len(s) && s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
+		if b = append(b, s[plain:i]...); i == len(s) {
+			break
+		}
 		c := s[i]
 		switch {
 		case c == '"' || c == '\\':
@@ -202,9 +237,6 @@ func appendJSON(b, s []byte) []byte {
 			i++
 		case c < 0x20 || c == 0x7f:
 			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			i++
-		case c < 0x80:
-			b = append(b, c)
 			i++
 		default:
 			n := runeLen(s[i:])

@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	chunk      = 32 << 10  // one read of output or input
-	maxPending = 256 << 10 // a lossless client may lag so far before the container waits
-	maxLag     = 1 << 20   // any other client loses what it lags beyond this
+	chunk      = 64 << 10    // one read of output or input, at most a frame's
+	bigPipe    = 1 << 20     // what a pipe holds whose writer fills it
+	maxPending = 1 << 20     // a lossless client may lag so far before the container waits
+	maxLag     = 1 << 20     // any other client loses what it lags beyond this
+	patience   = time.Second // how long the container waits for a client of FlagYields that takes nothing
 	maxClients = 64
 	lastWords  = 2000 // milliseconds that clients have to take what is left for them
 )
@@ -33,6 +35,7 @@ type server struct {
 	console int    // the terminal's master arrives here
 	master  int    // the terminal, which is also out[0] and stdin
 	out     [2]int // standard output and error, or the terminal and -1
+	full    [2]int // how often in a row a whole chunk was there
 	stdin   int
 	input   []byte // for the container, not yet taken
 	eof     bool   // its input is to be closed once that is done
@@ -53,18 +56,6 @@ type server struct {
 
 	polls []unix.PollFd
 	buf   [chunk]byte
-	frame []byte
-}
-
-// A client is a connection on the attach socket.
-type client struct {
-	fd    int
-	flags Flags
-	in    []byte // not yet a whole frame
-	out   []byte // not yet taken
-	lost  int64
-	done  bool  // a cleaner has cleaned
-	files []int // that came with its bytes
 }
 
 // loop runs until the container has exited and its output is read.
@@ -96,18 +87,27 @@ func (s *server) loop() error {
 // timeout is how long to wait for the next event, in milliseconds, and ends a
 // container whose time is over.
 func (s *server) timeout() int {
+	wait := s.impatience()
 	if s.cfg.Timeout == 0 || s.exited {
-		return -1
+		return wait
 	}
 	left := time.Until(s.started.Add(time.Duration(s.cfg.Timeout) * time.Second))
 	if left > 0 {
-		return int(min(left/time.Millisecond+1, 1<<30))
+		return sooner(wait, int(min(left/time.Millisecond+1, 1<<30)))
 	}
 	if s.pidfd >= 0 {
 		unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
 		s.cfg.Timeout = 0
 	}
-	return -1
+	return wait
+}
+
+// sooner is the shorter of two times to wait, of which -1 is for ever.
+func sooner(a, b int) int {
+	if a < 0 || b >= 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // watch fills s.polls with what there is to wait for.
@@ -139,21 +139,11 @@ func (s *server) watch() {
 		if len(s.input) < maxPending {
 			events |= unix.POLLIN
 		}
-		if len(c.out) > 0 {
+		if c.queued() > 0 {
 			events |= unix.POLLOUT
 		}
 		add(c.fd, events)
 	}
-}
-
-// blocked reports whether a lossless client holds the output up.
-func (s *server) blocked() bool {
-	for _, c := range s.clients {
-		if c.flags&FlagLossless != 0 && len(c.out) > maxPending {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *server) handle() error {
@@ -206,49 +196,28 @@ func (s *server) copyOut(i int) {
 		stream = FrameStderr
 	}
 	s.log.write(stream, s.buf[:n])
-	s.frame = AppendFrame(s.frame[:0], stream, s.buf[:n])
 	for _, c := range s.clients {
 		if c.flags&FlagOutput != 0 {
-			c.send(s.frame, n)
+			c.send(stream, s.buf[:n])
 		}
 	}
+	s.enlarge(i, n)
 }
 
-// send queues a frame that carries n bytes of output.
-func (c *client) send(frame []byte, n int) {
-	if c.fd < 0 {
+// enlarge gives the pipe of a container that writes faster than is read more
+// room: each time it is full, both sides wait for the other's turn. Others keep
+// the kernel's 64 KiB, of which a user may not have any number.
+func (s *server) enlarge(i, n int) {
+	if n < chunk || s.full[i] < 0 {
+		s.full[i] = min(s.full[i], 0)
 		return
 	}
-	if c.flags&FlagLossless == 0 && n > 0 && len(c.out)+len(frame) > maxLag {
-		c.lost += int64(n)
-		return
-	}
-	if c.lost > 0 {
-		var b [8]byte
-		binary.LittleEndian.PutUint64(b[:], uint64(c.lost))
-		c.out = AppendFrame(c.out, FrameLost, b[:])
-		c.lost = 0
-	}
-	c.out = append(c.out, frame...)
-	c.flush()
-}
-
-func (c *client) flush() {
-	for len(c.out) > 0 {
-		n, err := unix.Write(c.fd, c.out)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
-			return
-		case err != nil:
-			closeFD(&c.fd)
-			return
-		default:
-			c.out = c.out[:copy(c.out, c.out[n:])]
+	if s.full[i]++; s.full[i] == 8 {
+		unix.FcntlInt(uintptr(s.out[i]), unix.F_SETPIPE_SZ, bigPipe) // refused: it stays
+		s.full[i] = -1
+		for _, c := range s.clients {
+			unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bigPipe) // root's alone
 		}
-	}
-	if cap(c.out) > chunk*2 {
-		c.out = nil
 	}
 }
 
@@ -425,9 +394,8 @@ func (s *server) finish() (cleaned bool) {
 
 	var code [4]byte
 	binary.LittleEndian.PutUint32(code[:], uint32(s.code))
-	frame := AppendFrame(nil, FrameExit, code[:])
 	for _, c := range s.clients {
-		c.send(frame, 0)
+		c.send(FrameExit, code[:])
 	}
 	return s.farewell()
 }
@@ -444,7 +412,7 @@ func (s *server) farewell() bool {
 				return true
 			}
 			cleaner = cleaner || c.flags&FlagCleaner != 0
-			busy = busy || len(c.out) > 0
+			busy = busy || c.queued() > 0
 		}
 		left := int(time.Until(end) / time.Millisecond)
 		if !cleaner && (!busy || left <= 0) {
@@ -456,7 +424,7 @@ func (s *server) farewell() bool {
 		s.polls = s.polls[:0]
 		for _, c := range s.clients {
 			p := unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}
-			if len(c.out) > 0 {
+			if c.queued() > 0 {
 				p.Events |= unix.POLLOUT
 			}
 			s.polls = append(s.polls, p)

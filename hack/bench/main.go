@@ -189,7 +189,7 @@ func (b *bench) run(names []string) error {
 		{"version", b.version, false}, {"start", b.start, false}, {"bridge", b.bridge, false}, {"bundle", b.bundle, false},
 		{"life", b.life, false}, {"waiting", b.waiting, false}, {"heap", b.heap, false},
 		{"pod", b.pod, false}, {"podcreate", b.podCreate, false},
-		{"exec", b.exec, false}, {"ps", b.ps, false}, {"memory", b.memory, false}, {"throughput", b.throughput, true}, {"pull", b.pull, true}, {"build", b.build, true},
+		{"exec", b.exec, false}, {"ps", b.ps, false}, {"memory", b.memory, false}, {"throughput", b.throughput, true}, {"pull", b.pull, true}, {"build", b.build, true}, {"log", b.log, true},
 	}
 	for _, n := range b.notes {
 		fmt.Println("note:", n)
