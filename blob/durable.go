@@ -106,18 +106,45 @@ func (s *Store) check(d oci.Digest) error {
 	return os.Remove(s.markPath(d))
 }
 
-// Sync waits until the disk has everything written to the store's file system.
-func (s *Store) Sync() error {
+// watchDisk opens the root. The kernel tells of a write that failed, once, who
+// had a file open at that time: so it is open from before the first write.
+func (s *Store) watchDisk() error {
 	s.mu.Lock()
-	marks := maps.Clone(s.unsynced)
-	s.mu.Unlock()
-	d, err := os.Open(s.root)
+	defer s.mu.Unlock()
+	if s.disk == nil {
+		d, err := os.Open(s.root)
+		if err != nil {
+			return err
+		}
+		s.disk = d
+	}
+	return nil
+}
+
+// takeDisk ends the watch: the next write begins another.
+func (s *Store) takeDisk() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.disk
+	if s.disk = nil; d != nil {
+		return d, nil
+	}
+	return os.Open(s.root)
+}
+
+// Sync waits until the disk has everything written to the store's file system.
+// After an error the blobs that it was for are removed: see DropUnsynced.
+func (s *Store) Sync() error {
+	d, err := s.takeDisk()
 	if err != nil {
 		return fmt.Errorf("sync blobs: %w", err)
 	}
+	s.mu.Lock()
+	marks := maps.Clone(s.unsynced)
+	s.mu.Unlock()
 	defer d.Close()
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync blobs: %w", err)
+		return fmt.Errorf("sync blobs: %w", errors.Join(err, s.DropUnsynced()))
 	}
 	// A mark that comes back costs a look at the blob, so nothing waits for
 	// its removal. Nor does it matter if the blob was removed and written anew
@@ -134,6 +161,25 @@ func (s *Store) Sync() error {
 		delete(s.unsynced, d)
 	}
 	return nil
+}
+
+// DropUnsynced removes the blobs that were to be synced, and the partials that
+// nobody writes, for use after a sync that failed. What the disk has of them
+// nobody can tell: the kernel says once that it could not write, and gives what
+// it has in memory for whole until it forgets it.
+func (s *Store) DropUnsynced() error {
+	s.mu.Lock()
+	marks := s.unsynced
+	s.unsynced = nil
+	s.mu.Unlock()
+	var errs []error
+	for d := range marks {
+		if boot, err := os.Readlink(s.markPath(d)); err == nil && boot == s.boot {
+			errs = append(errs, s.Remove(d))
+		}
+	}
+	_, err := s.Tidy(time.Now())
+	return errors.Join(append(errs, err)...)
 }
 
 // TidyMarks removes the marks of blobs that never came. Nobody may be storing

@@ -85,3 +85,37 @@ func TestUnsyncedBlobWriter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// After a sync that failed, what was to be synced is not there, however whole it
+// looks; what an earlier one brought to the disk is.
+func TestF34DropUnsynced(t *testing.T) {
+	s := open(t)
+	kept := store(t, s, random(1000))
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	lost, cut := store(t, s, random(2000)), oci.FromBytes([]byte("cut"))
+	w, err := s.Writer(context.Background(), cut, 200_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(random(100_000)); err != nil {
+		t.Fatal(err)
+	}
+	w.Close() // to be resumed
+	if err := s.DropUnsynced(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Stat(kept); err != nil {
+		t.Errorf("the blob that was synced: %v", err)
+	}
+	for _, d := range []oci.Digest{lost, cut} {
+		if _, err := s.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("blob %s that was not synced: %v", d, err)
+		}
+	}
+	if w, err = s.Writer(context.Background(), cut, 200_000); err != nil || w.Offset() != 0 {
+		t.Errorf("the partial is resumed at %d (%v)", w.Offset(), err)
+	}
+	w.Abort()
+}

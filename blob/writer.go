@@ -62,6 +62,10 @@ func (s *Store) Writer(ctx context.Context, want oci.Digest, size int64) (*Write
 		}
 	}
 	w.hash = oci.Digest(w.alg + ":").Hash()
+	if err := s.watchDisk(); err != nil {
+		w.unlock()
+		return nil, fmt.Errorf("store blob %s: %w", want, err)
+	}
 	f, err := os.OpenFile(filepath.Join(s.root, "partial", name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		w.unlock()

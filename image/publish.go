@@ -190,6 +190,9 @@ func (s *Store) checkContent(ctx context.Context, p *parts) ([]int64, error) {
 // sync waits until the disk has all blobs, and all layers when there are any.
 func (s *Store) sync(layers bool) error {
 	if err := s.blobs.Sync(); err != nil {
+		if layers && s.snaps != nil { // no other sync would tell of them: the kernel says it once
+			err = errors.Join(err, s.snaps.DropUnsynced(context.Background()))
+		}
 		return err
 	}
 	if layers && s.snaps != nil {

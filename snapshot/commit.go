@@ -37,6 +37,9 @@ func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest)
 		return fail(err)
 	}
 	dir, err := s.temp()
+	if err == nil {
+		err = s.watchDisk()
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -32,7 +32,10 @@ func (s *Store) NewDraft(ctx context.Context, parent oci.Digest) (*Draft, error)
 		return nil, fmt.Errorf("begin layer: %w", err)
 	}
 	d := &Draft{s: s, parent: parent, dir: dir}
-	if err := d.create(ctx); err != nil {
+	if err = s.watchDisk(); err == nil {
+		err = d.create(ctx)
+	}
+	if err != nil {
 		d.Abort()
 		return nil, fmt.Errorf("begin layer: %w", err)
 	}

@@ -47,6 +47,9 @@ func TestDrivers(t *testing.T) {
 						t.Fatal(err)
 					}
 					c.test(t, s)
+					if d, err := s.takeDisk(); err == nil {
+						d.Close()
+					}
 				})
 			}
 		})

@@ -99,21 +99,49 @@ func (s *Store) note(name, text string) {
 	s.unsynced[name] = text
 }
 
-// Sync waits until the disk has every committed layer, and takes their marks away.
-func (s *Store) Sync() error {
+// watchDisk opens the store's directory. The kernel tells of a write that
+// failed, once, who had a file open at that time: so it is open from before the
+// first write.
+func (s *Store) watchDisk() error {
 	s.mu.Lock()
-	marks := maps.Clone(s.unsynced)
-	s.mu.Unlock()
-	d, err := os.Open(s.dir)
+	defer s.mu.Unlock()
+	if s.disk == nil {
+		d, err := os.Open(s.dir)
+		if err != nil {
+			return err
+		}
+		s.disk = d
+	}
+	return nil
+}
+
+// takeDisk ends the watch: the next write begins another.
+func (s *Store) takeDisk() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.disk
+	if s.disk = nil; d != nil {
+		return d, nil
+	}
+	return os.Open(s.dir)
+}
+
+// Sync waits until the disk has every committed layer, and takes their marks
+// away. After an error those layers are removed: see DropUnsynced.
+func (s *Store) Sync() error {
+	d, err := s.takeDisk()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // every layer is in another store
 	}
 	if err != nil {
 		return fmt.Errorf("sync snapshots: %w", err)
 	}
+	s.mu.Lock()
+	marks := maps.Clone(s.unsynced)
+	s.mu.Unlock()
 	defer d.Close()
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync snapshots: %w", err)
+		return fmt.Errorf("sync snapshots: %w", errors.Join(err, s.DropUnsynced(context.Background())))
 	}
 	if len(marks) == 0 {
 		return nil
@@ -122,6 +150,22 @@ func (s *Store) Sync() error {
 		return fmt.Errorf("sync snapshots: %w", err)
 	}
 	return nil
+}
+
+// DropUnsynced removes the layers that were to be synced, for use after a sync
+// that failed: what the disk has of them nobody can tell, whatever a look at
+// them says. What stands on one cannot be mounted until the layer is there again.
+func (s *Store) DropUnsynced(ctx context.Context) error {
+	s.mu.Lock()
+	marks := s.unsynced
+	s.unsynced = nil
+	s.mu.Unlock()
+	var errs []error
+	for name, text := range marks {
+		err := s.drop(ctx, name, func(is string) bool { return is == text })
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // unmark takes marks away, durably: the first directory's sync brings the
@@ -219,11 +263,16 @@ func topOf(lower string) string { return lower[:min(16, len(lower))] }
 // dropStale removes a stale layer. What stands on it, if anything does, cannot
 // be mounted until the layer is there again.
 func (s *Store) dropStale(ctx context.Context, name string) error {
+	return s.drop(ctx, name, func(mark string) bool { return !s.ofThisBoot(mark) })
+}
+
+// drop removes a layer whose mark is still such a one.
+func (s *Store) drop(ctx context.Context, name string, is func(mark string) bool) error {
 	l, err := s.lock(ctx, true)
 	if err != nil {
 		return err
 	}
-	if !s.isStale(name) { // another was quicker
+	if text, err := os.Readlink(filepath.Join(s.dir, "l", name, marked)); err != nil || !is(text) { // another was quicker
 		l.Release()
 		return nil
 	}

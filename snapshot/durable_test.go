@@ -183,3 +183,53 @@ func TestCollectStale(t *testing.T) {
 		t.Errorf("l holds %v, %v, want only the synced layer", entries, err)
 	}
 }
+
+// After a sync that failed, the layers that it was for are not there, however
+// whole they look.
+func TestF34DropUnsynced(t *testing.T) {
+	s := open(t, t.TempDir(), "boot-1")
+	base := addLayer(t, s, "", "a", "a")
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	top := addLayer(t, s, base, "b", "b")
+	if err := s.DropUnsynced(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Exists(base) || s.Exists(top) {
+		t.Errorf("the layer that was synced is there: %v, the other: %v", s.Exists(base), s.Exists(top))
+	}
+	if addLayer(t, s, base, "b", "b"); !s.Exists(top) {
+		t.Error("the layer cannot be made again")
+	}
+}
+
+// A removal that failed half way is gone on with, by whoever removes it again
+// or collects.
+func TestRemoveAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "boot-1")
+	left := filepath.Join(dir, "t", removedPrefix+"c1")
+	for _, again := range []func() error{
+		func() error { return s.Remove(t.Context(), "c1") },
+		func() error { return s.Collect(t.Context()) },
+		func() error { // and another of that name was made meanwhile
+			prepare(t, s, "c1", "")
+			return s.Remove(t.Context(), "c1")
+		},
+	} {
+		prepare(t, s, "c1", "")
+		if err := os.Rename(s.activeDir("c1"), left); err != nil {
+			t.Fatal(err)
+		}
+		if err := again(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("what was left of the removal is still there: %v", err)
+		}
+		if err := s.Remove(t.Context(), "c1"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Remove of what is gone = %v", err)
+		}
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"hull/inroot"
 	"hull/layer"
 	"hull/oci"
@@ -56,6 +58,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	unsynced map[string]string // marks of layers seen or made, by directory; guarded by mu
+	disk     *os.File          // the store's directory, open since before the first layer; guarded by mu
 }
 
 // Open opens the store in dir. It makes nothing until something is stored.
@@ -282,18 +285,34 @@ func (s *Store) detach(chain oci.Digest) (string, error) {
 	return dir, os.Rename(s.layerDir(chain), filepath.Join(dir, "l"))
 }
 
-// Remove removes an active snapshot; fs.ErrNotExist when it is not there.
+// removedPrefix begins the names of active snapshots that are being removed.
+const removedPrefix = "removed-"
+
+// Remove removes an active snapshot; fs.ErrNotExist when it is not there. One
+// whose removal was cut off, or failed, is there no longer, and Remove goes on
+// with it.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	if !validName(name) {
 		return fmt.Errorf("remove snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
 	}
-	dir := s.tempName()
-	if err := os.Rename(s.activeDir(name), dir); err != nil {
+	dir := filepath.Join(s.dir, "t", removedPrefix+name)
+	err := os.Rename(s.activeDir(name), dir)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) { // of another of that name
+		if err = s.removeTree(dir); err == nil {
+			err = os.Rename(s.activeDir(name), dir)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, lerr := os.Lstat(dir); lerr == nil {
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
 	project := ProjectOf(dir)
 	if err := s.removeTree(dir); err != nil {
-		return err
+		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
 	_ = Unlimit(s.dir, project) // a limit that stays is on nothing
 	return nil
@@ -311,6 +330,10 @@ func (s *Store) Collect(ctx context.Context) error {
 	}
 	errs := []error{s.collectStale(ctx)}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), removedPrefix) { // whoever is at it too does not mind
+			errs = append(errs, s.removeTree(filepath.Join(s.dir, "t", e.Name())))
+			continue
+		}
 		w := strings.Split(e.Name(), "-")
 		if len(w) != 3 {
 			continue

@@ -82,16 +82,27 @@ func lockOnce(path string, how int) (*Lock, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		// The object, and with it this file, may be gone since it was opened.
-		if same(f, path) {
-			return &Lock{f, found}, nil
+		size, ok := same(f, path)
+		if !ok {
+			f.Close()
+			continue
 		}
-		f.Close()
+		if size > 0 {
+			if found = false; how == unix.LOCK_EX {
+				if err := f.Truncate(0); err != nil {
+					f.Close()
+					return nil, fmt.Errorf("lock: %w", err)
+				}
+			}
+		}
+		return &Lock{f, found}, nil
 	}
 }
 
-func same(f *os.File, path string) bool {
+func same(f *os.File, path string) (size int64, ok bool) {
 	var a, b unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+	ok = unix.Fstat(int(f.Fd()), &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+	return a.Size, ok
 }
 
 // File is the open file that holds the lock. Who has a descriptor of it, by
@@ -99,7 +110,8 @@ func same(f *os.File, path string) bool {
 func (l *Lock) File() *os.File { return l.f }
 
 // Found reports that the lock's file was there before. Where every holder ends
-// with Remove, one before was killed.
+// with Remove, one before was killed. The file of a Remove that failed says so
+// by not being empty: it does not count.
 func (l *Lock) Found() bool { return l.found }
 
 // Release gives the lock back. A nil Lock and one released twice do no harm.
@@ -113,6 +125,9 @@ func (l *Lock) Release() {
 // releases it. Others that wait for it make a new one.
 func (l *Lock) Remove() error {
 	err := os.Remove(l.f.Name())
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		_, _ = l.f.WriteString("released\n") // for Found
+	}
 	l.Release()
 	if err != nil && !errors.Is(err, ErrNotExist) {
 		return fmt.Errorf("remove lock: %w", err)

@@ -211,3 +211,18 @@ func TestCleanTemp(t *testing.T) {
 		t.Error("a living writer's file is gone")
 	}
 }
+
+// A lock's file that could not be removed is not that of a killed holder.
+func TestLockThatStayed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if err := os.WriteFile(path, []byte("released\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{false, true} { // the second time a holder was cut off
+		l, err := Acquire(t.Context(), path)
+		if err != nil || l.Found() != want {
+			t.Fatalf("Acquire = %v, found %v, want %v", err, l.Found(), want)
+		}
+		l.Release()
+	}
+}
