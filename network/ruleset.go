@@ -25,10 +25,10 @@ import (
 //	                      meta mark & 0x2000 != 0 masquerade;
 //	                      iifname @masq oifname != @bridges masquerade; }
 //	  chain forward     { type filter hook forward priority filter;
-//	                      iifname . oifname @same ct status dnat meta mark set meta mark | 0x2000;
-//	                      ct state established,related accept; … }
+//	                      ct state established,related accept;
+//	                      iifname . oifname @same ct status dnat meta mark set meta mark | 0x2000; … }
 //	}
-//	table bridge hull { chain prerouting { iifname "hull-*" icmpv6 type { nd-router-advert, nd-redirect } drop; } }
+//	table bridge hull { chain prerouting { meta protocol ip6 iifname "hull-*" icmpv6 type { nd-router-advert, nd-redirect } drop; } }
 //
 // Published ports match local destinations only, so that traffic which is
 // routed through the host to somebody else's port is left alone.
@@ -125,6 +125,9 @@ func tableRules(refuse expr) []rule {
 	}
 	r = append(r, publishRules(v4, v6)...)
 	return append(r,
+		// First, because it is the rule that nearly every packet meets: only a
+		// connection's first packet is asked all the others.
+		rule{"forward", join(known, accept)},
 		// Replies on one bridge would take the short way and never meet the
 		// address translation, so these alone lose their source address. They
 		// are marked while the incoming device is known: at postrouting, what
@@ -133,7 +136,6 @@ func tableRules(refuse expr) []rule {
 		rule{"postrouting", join(loadMeta(unix.NFT_META_MARK, reg0), mask(reg0, native32(hairpinMark)), notEqual(reg0, 0, 0, 0, 0), masquerade())},
 		rule{"postrouting", join(in, lookup(setMasq, nameIn, false), out, lookup(setBridges, nameOut, true), masquerade())},
 
-		rule{"forward", join(known, accept)},
 		rule{"forward", join(in, out, lookup(setSame, nameIn, false), accept)},
 		rule{"forward", join(in, lookup(setInternal, nameIn, false), drop)},
 		rule{"forward", join(out, lookup(setInternal, nameOut, false), drop)},
@@ -202,8 +204,8 @@ func (f *filter) lay(refuse expr) {
 	const typeRouterAdvertisement, typeRedirect = 134, 137
 	for _, kind := range []byte{typeRouterAdvertisement, typeRedirect} {
 		f.addRule(unix.NFPROTO_BRIDGE, tableName, "prerouting",
+			loadMeta(unix.NFT_META_PROTOCOL, reg0), equal(reg0, 0x86, 0xdd), // most are not
 			loadMeta(unix.NFT_META_IIFNAME, nameIn), equal(nameIn, []byte(vethPrefix)...),
-			loadMeta(unix.NFT_META_PROTOCOL, reg0), equal(reg0, 0x86, 0xdd),
 			loadMeta(unix.NFT_META_L4PROTO, reg0), equal(reg0, unix.IPPROTO_ICMPV6),
 			loadPayload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, reg0), equal(reg0, kind),
 			verdict(dropPacket, ""))

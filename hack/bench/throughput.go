@@ -18,8 +18,8 @@ import (
 // Throughput: each round measures every way once, so that a noisy machine
 // slows all alike.
 const (
-	throughputRounds  = 5
-	throughputSeconds = "2"
+	throughputRounds  = 10
+	throughputSeconds = "1"
 	benchUser         = "hulltest"
 )
 
@@ -31,8 +31,11 @@ type way struct {
 	address string
 	port    string
 	reverse bool // the server sends
-	gbits   []float64
-	fails   int
+	// kernel says that no process but iperf3's two moves the bytes.
+	kernel bool
+	gbits  []float64
+	perCPU []float64 // Gbit that a second of a processor moves, where kernel is set
+	fails  int
 	// base and limit: the least ratio to another way's median.
 	base  string
 	limit float64
@@ -176,10 +179,10 @@ nft add rule ip hand post ip saddr 10.77.0.0/24 oifname out0 masquerade`
 		return nil, err
 	}
 	return []*way{
-		{name: "root: by hand", inside: hand, address: "198.51.100.2"},
-		{name: "root: hull", inside: pid, address: "198.51.100.2", base: "root: by hand", limit: 0.95},
-		{name: "root: by hand, received", inside: hand, address: "198.51.100.2", reverse: true},
-		{name: "root: hull, received", inside: pid, address: "198.51.100.2", reverse: true, base: "root: by hand, received", limit: 0.95},
+		{name: "root: by hand", kernel: true, inside: hand, address: "198.51.100.2"},
+		{name: "root: hull", kernel: true, inside: pid, address: "198.51.100.2", base: "root: by hand", limit: 0.95},
+		{name: "root: by hand, received", kernel: true, inside: hand, address: "198.51.100.2", reverse: true},
+		{name: "root: hull, received", kernel: true, inside: pid, address: "198.51.100.2", reverse: true, base: "root: by hand, received", limit: 0.95},
 	}, nil
 }
 
@@ -258,9 +261,9 @@ func (w *way) measure() {
 	}
 	var err error
 	for range 20 { // a server says goodbye to the one before
-		var g float64
-		if g, err = iperf(in(w.inside, argv...)); err == nil {
-			w.gbits = append(w.gbits, g)
+		var g, per float64
+		if g, per, err = iperf(in(w.inside, argv...)); err == nil {
+			w.gbits, w.perCPU = append(w.gbits, g), append(w.perCPU, per)
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -269,8 +272,9 @@ func (w *way) measure() {
 	fmt.Printf("throughput: %s: %v\n", w.name, err)
 }
 
-// iperf is what arrived, in Gbit/s.
-func iperf(argv []string) (float64, error) {
+// iperf is what arrived, in Gbit/s, and by each second that one processor
+// worked in the two iperf3. The second is what to look at on a busy machine.
+func iperf(argv []string) (gbits, perCPU float64, err error) {
 	out, err := exec.Command(argv[0], argv[1:]...).Output()
 	var r struct {
 		Error string
@@ -278,30 +282,41 @@ func iperf(argv []string) (float64, error) {
 			Received struct {
 				Bits float64 `json:"bits_per_second"`
 			} `json:"sum_received"`
+			Percent struct {
+				Here  float64 `json:"host_total"`
+				There float64 `json:"remote_total"`
+			} `json:"cpu_utilization_percent"`
 		}
 	}
 	if json.Unmarshal(out, &r) == nil && r.Error != "" {
-		return 0, errors.New(r.Error)
+		return 0, 0, errors.New(r.Error)
 	}
-	return r.End.Received.Bits / 1e9, err
+	gbits = r.End.Received.Bits / 1e9
+	return gbits, gbits * 100 / max(r.End.Percent.Here+r.End.Percent.There, 1), err
 }
 
-func (w *way) median() float64 {
-	if len(w.gbits) == 0 {
+func median(all []float64) float64 {
+	if len(all) == 0 {
 		return 0
 	}
-	g := slices.Sorted(slices.Values(w.gbits))
-	return g[len(g)/2]
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/2]
 }
 
 func printWays(ways []*way) {
 	fmt.Printf("throughput: one stream through iperf3 (median of %d, %s s each)\n", throughputRounds, throughputSeconds)
-	medians := map[string]float64{}
+	medians, perCPU := map[string]float64{}, map[string]float64{}
 	for _, w := range ways {
-		if w.inside != "" {
-			medians[w.name] = w.median()
-			fmt.Printf("  %-32s %8.2f Gbit/s\n", w.name, w.median())
+		if w.inside == "" {
+			continue
 		}
+		medians[w.name] = median(w.gbits)
+		fmt.Printf("  %-32s %8.2f Gbit/s", w.name, medians[w.name])
+		if w.kernel {
+			perCPU[w.name] = median(w.perCPU)
+			fmt.Printf("   %8.2f Gbit a second of a processor", perCPU[w.name])
+		}
+		fmt.Println()
 	}
 	for _, w := range ways {
 		base, ok := medians[w.base]
@@ -309,8 +324,11 @@ func printWays(ways []*way) {
 			continue
 		}
 		note := ""
+		if p := perCPU[w.base]; p > 0 {
+			note = fmt.Sprintf("   by processor time x %.2f", perCPU[w.name]/p)
+		}
 		if w.limit > 0 {
-			note = fmt.Sprintf("   budget %.2f", w.limit)
+			note += fmt.Sprintf("   budget %.2f", w.limit)
 		}
 		fmt.Printf("  %-32s x %6.2f of %s%s\n", w.name, medians[w.name]/base, w.base, note)
 	}
