@@ -43,9 +43,6 @@ func (e *Engine) cleanup(ctx context.Context, id string) (again time.Duration, e
 		return -1, err
 	}
 	defer l.Release()
-	if err := e.recoverFound(ctx, l, id); err != nil {
-		return -1, err
-	}
 	r, err := e.loadRecord(id)
 	if errors.Is(err, ErrNotFound) {
 		return -1, nil
@@ -180,9 +177,9 @@ func (e *Engine) clearRun(r *record, s *runState) error {
 	dir := e.containerRun(r.ID)
 	kept, err := e.loadState(r)
 	if err != nil || kept.running() || !fileExists(filepath.Join(dir, "state.json")) {
-		return removeContainerDir(dir)
+		return os.RemoveAll(dir)
 	}
-	if err := removeContainerDir(dir); err != nil {
+	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
 	return e.saveState(r, s)

@@ -378,12 +378,9 @@ func (e *Engine) restoreLayers(ctx context.Context, id string) error {
 // there is no error. The name goes last: while it is taken, nobody can meet
 // the leftovers under it.
 func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
-	unhide := func() {}
-	if !r.transient {
-		var err error
-		if unhide, err = e.hide(r.ID); err != nil {
-			return err
-		}
+	unhide, err := e.hide(r)
+	if err != nil {
+		return err
 	}
 	var errs []error
 	if _, err := e.dropMount(r.ID, true); err != nil {
@@ -422,7 +419,7 @@ func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 		e.releaseName(r)
 	}
 	for _, dir := range []string{e.containerRun(r.ID), e.containerDir(r.ID)} {
-		if err := removeContainerDir(dir); err != nil {
+		if err := os.RemoveAll(dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove container directory: %w", err))
 		}
 	}
@@ -438,16 +435,4 @@ func syncIfThere(dir string) error {
 		return err
 	}
 	return nil
-}
-
-// removeContainerDir removes a directory of ours. Most hold a handful of
-// files: those go without a walk.
-func removeContainerDir(dir string) error {
-	err := os.Remove(filepath.Join(dir, "record.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-	}
-	return os.RemoveAll(dir)
 }

@@ -153,6 +153,30 @@ func (w *fileWriter) write(dst, name string, data []byte) {
 	w.files[dst] = file
 }
 
+// rewrite replaces the text of a file that is mounted where it is read, and so
+// cannot become another file. Whoever reads meanwhile, or after a kill, finds
+// the old text or the new one, perhaps with empty lines after it: it is one
+// write, as long as the old text, and then a cut.
+func rewrite(file string, text []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	padded := slices.Clone(text)
+	if more := int(st.Size()) - len(text); more > 0 {
+		padded = append(padded, bytes.Repeat([]byte{'\n'}, more)...)
+	}
+	if _, err := f.Write(padded); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(text)))
+}
+
 func (e *Engine) containerEnv(r *record) []byte {
 	rootless := 0
 	if e.o.Rootless {

@@ -38,20 +38,6 @@ func (e *Engine) volumeHolds(name string) []string {
 	return out
 }
 
-// lockVolume takes a volume's lock, and first completes or takes back what a
-// killed holder left.
-func (e *Engine) lockVolume(ctx context.Context, name string) (*lock, error) {
-	l, err := e.lock(ctx, "volume", name)
-	if err != nil || !l.held.Found() {
-		return l, err
-	}
-	if err := e.recoverVolume(ctx, name); err != nil {
-		l.abandon()
-		return nil, fmt.Errorf("recover volume %s: %w", name, err)
-	}
-	return l, nil
-}
-
 // recoverVolume brings a volume, whose lock is held, to a state that a whole
 // command would have left: without a record it was not made, or not removed to
 // the end.
@@ -71,7 +57,7 @@ func (e *Engine) recoverVolume(ctx context.Context, name string) error {
 
 // ensureVolume makes the volume of a mount unless it exists, and returns its name.
 func (e *Engine) ensureVolume(ctx context.Context, m Mount, r *record) (string, error) {
-	l, err := e.lockVolume(ctx, m.Source)
+	l, err := e.lock(ctx, "volume", m.Source)
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +76,7 @@ func (e *Engine) ensureVolume(ctx context.Context, m Mount, r *record) (string, 
 // for, ready for the container r: what its driver mounts is mounted, and the
 // first time the volume is filled with what the image has at its place.
 func (e *Engine) mountVolume(ctx context.Context, name string, m *Mount, r *record) (string, error) {
-	l, err := e.lockVolume(ctx, name)
+	l, err := e.lock(ctx, "volume", name)
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,10 +74,14 @@ func (e *Engine) addNames(r *record, s *runState, netns *os.File) error {
 	if err := conn.Names(cfg, sockets); err != nil {
 		return fmt.Errorf("give the monitor its name server: %w", err)
 	}
-	// In place: it is mounted where it is read.
-	file := filepath.Join(e.containerRun(r.ID), "resolv.conf")
-	if !fileExists(file) {
+	return e.rewriteResolv(r, s)
+}
+
+// rewriteResolv writes a running container's resolv.conf anew, if it has one.
+func (e *Engine) rewriteResolv(r *record, s *runState) error {
+	err := rewrite(filepath.Join(e.containerRun(r.ID), "resolv.conf"), e.resolvConf(r, s.Networks))
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return os.WriteFile(file, e.resolvConf(r, s.Networks), 0o644)
+	return err
 }

@@ -107,8 +107,11 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name string, a NetworkAttac
 	}
 	r.Options.Networks = append(have, a)
 	r.Options.NetworkMode = "bridge"
+	if err := e.saveRecord(r); err != nil {
+		return err
+	}
 	e.event(ctx, "network", "connect", r, map[string]string{"network": a.Name})
-	return e.saveRecord(r)
+	return nil
 }
 
 // DisconnectNetwork takes a container out of a network.
@@ -131,26 +134,39 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, name, net string) error 
 	if !e.bridged(r) || i < 0 {
 		return fmt.Errorf("disconnect container %s: it is not in network %s: %w", r.Name, n.Name, ErrNotFound)
 	}
-	if s.running() {
-		netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.Pid))
-		if err != nil {
-			return fmt.Errorf("disconnect container %s: %w", r.Name, err)
-		}
-		defer netns.Close()
-		if err := m.Disconnect(ctx, network.DisconnectOptions{ContainerID: r.ID, Netns: netns, Network: n.Name}); err != nil {
-			return err
-		}
-		s.Networks = slices.DeleteFunc(s.Networks, func(j network.Joined) bool { return j.Network == n.Name })
-		if err := e.saveState(r, s); err != nil {
-			return err
-		}
-	}
+	// The record comes first: should this process be killed, the next command
+	// takes the container out of what it does not list.
+	before := r.Options
 	r.Options.Networks = slices.Delete(have, i, i+1)
 	if len(r.Options.Networks) == 0 {
 		r.Options.NetworkMode = "none" // an empty list would mean the default network
 	}
+	if err := e.saveRecord(r); err != nil {
+		return err
+	}
+	if err := e.leaveNetwork(ctx, m, r, s, n.Name); err != nil {
+		r.Options = before
+		return errors.Join(err, e.saveRecord(r))
+	}
 	e.event(ctx, "network", "disconnect", r, map[string]string{"network": n.Name})
-	return e.saveRecord(r)
+	return nil
+}
+
+// leaveNetwork takes a container out of a network now, if it runs.
+func (e *Engine) leaveNetwork(ctx context.Context, m *network.Manager, r *record, s *runState, name string) error {
+	if !s.running() {
+		return nil
+	}
+	netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.Pid))
+	if err != nil {
+		return fmt.Errorf("disconnect container %s: %w", r.Name, err)
+	}
+	defer netns.Close()
+	if err := m.Disconnect(ctx, network.DisconnectOptions{ContainerID: r.ID, Netns: netns, Network: name}); err != nil {
+		return err
+	}
+	s.Networks = slices.DeleteFunc(s.Networks, func(j network.Joined) bool { return j.Network == name })
+	return e.saveState(r, s)
 }
 
 // bridged says whether the container's own namespace may have interfaces of

@@ -177,9 +177,12 @@ func (e *Engine) dropPod(p *podRecord) error {
 
 // recoverPod removes a pod whose creation was cut off.
 func (e *Engine) recoverPod(ctx context.Context, id string) error {
+	if err := cleanTemp(e.podsDir()); err != nil {
+		return err
+	}
 	p, err := e.loadPod(id)
 	if errors.Is(err, ErrNotFound) {
-		return e.dropClaims(id)
+		return e.dropClaims(id, "")
 	}
 	if err != nil || !p.Incomplete {
 		return err

@@ -273,7 +273,7 @@ func (e *Engine) podHosts(r *record, there bool) error {
 		if !there {
 			text = strings.ReplaceAll(string(data), line, "")
 		}
-		err = os.WriteFile(file, []byte(text), 0o644) // in place: it is mounted where it is read
+		err = rewrite(file, []byte(text))
 	}
 	if err != nil {
 		return fmt.Errorf("note the name in the pod's hosts file: %w", err)

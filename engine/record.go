@@ -242,10 +242,6 @@ func (e *Engine) openLocked(ctx context.Context, name string) (*record, *runStat
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := e.recoverFound(ctx, l, id); err != nil {
-		l.abandon()
-		return nil, nil, nil, err
-	}
 	r, err := e.loadRecord(id)
 	if err != nil {
 		l.Release()

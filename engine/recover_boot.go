@@ -48,15 +48,27 @@ func (e *Engine) unfinished(id string) *record {
 
 // hide makes a container one that is not there, in one step. unhide takes that
 // back.
-func (e *Engine) hide(id string) (unhide func(), err error) {
-	record, hidden := filepath.Join(e.containerDir(id), "record.json"), filepath.Join(e.containerDir(id), unfinishedFile)
-	switch err := os.Rename(record, hidden); {
-	case errors.Is(err, fs.ErrNotExist):
-		return func() {}, nil
-	case err != nil:
-		return nil, fmt.Errorf("remove container %s: %w", id, err)
+func (e *Engine) hide(r *record) (unhide func(), err error) {
+	dirs := []string{r.dir}
+	if r.dir == "" { // its record cannot be read, wherever it is
+		dirs = []string{e.containerDir(r.ID), e.containerRun(r.ID)}
 	}
-	return func() { os.Rename(hidden, record) }, nil
+	var done []string
+	unhide = func() {
+		for _, dir := range done {
+			os.Rename(filepath.Join(dir, unfinishedFile), filepath.Join(dir, "record.json"))
+		}
+	}
+	for _, dir := range dirs {
+		switch err := os.Rename(filepath.Join(dir, "record.json"), filepath.Join(dir, unfinishedFile)); {
+		case err == nil:
+			done = append(done, dir)
+		case !errors.Is(err, fs.ErrNotExist):
+			unhide()
+			return nil, fmt.Errorf("remove container %s: %w", r.ID, err)
+		}
+	}
+	return unhide, nil
 }
 
 // recoverBoot takes away what a power cut left unfinished. The files that tell

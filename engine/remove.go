@@ -100,7 +100,7 @@ func (e *Engine) removeOne(ctx context.Context, id string, o RemoveOptions) erro
 
 // removeBroken removes a container whose record cannot be read.
 func (e *Engine) removeBroken(ctx context.Context, id string, cause error) error {
-	l, err := e.lock(ctx, "container", id)
+	l, err := e.lockAsLeft(ctx, "container", id)
 	if err != nil {
 		return errors.Join(cause, err)
 	}

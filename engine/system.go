@@ -285,6 +285,9 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) []Problem {
 		if err == nil && r.Options.Rootfs == "" && !r.bare() {
 			_, err = snaps.Mounts(id)
 		}
+		if err != nil && !e.exists(id) {
+			continue // removed meanwhile
+		}
 		if err != nil {
 			p := Problem{Subject: "container " + id, Err: err}
 			if repair {

@@ -79,7 +79,7 @@ func (e *Engine) openVolume(ctx context.Context, name string) (*Volume, *lock, e
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := e.lockVolume(ctx, v.Name)
+	l, err := e.lock(ctx, "volume", v.Name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,7 +118,7 @@ func (e *Engine) VolumeCreate(ctx context.Context, o VolumeCreateOptions) (strin
 	if err := e.prepareRoot(); err != nil {
 		return "", err
 	}
-	l, err := e.lockVolume(ctx, o.Name)
+	l, err := e.lock(ctx, "volume", o.Name)
 	if err != nil {
 		return "", err
 	}
@@ -378,7 +378,7 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 			return "", err
 		}
 	}
-	l, err := e.lockVolume(ctx, v.Name)
+	l, err := e.lock(ctx, "volume", v.Name)
 	if err != nil {
 		return "", err
 	}

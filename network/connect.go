@@ -135,8 +135,12 @@ func defaultRoutes(netns *os.File, joined []Joined) error {
 			for _, g := range j.Gateways {
 				r.addRoute(l.index, netip.PrefixFrom(zeroOf(g), 0), g, defaultMetric, unix.RTN_UNICAST)
 			}
+			// The next one's question must not come between this batch's numbers.
+			if err := r.flush(); err != nil {
+				return err
+			}
 		}
-		return r.flush()
+		return nil
 	})
 }
 

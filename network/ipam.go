@@ -226,17 +226,34 @@ func (l *leases) reclaim(a netip.Addr) bool {
 	return err == nil || errors.Is(err, fs.ErrNotExist)
 }
 
-// releaseAll gives back everything that the container holds.
-func (l *leases) releaseAll(container string) error {
+// of returns everything that the container holds.
+func (l *leases) of(container string) (map[netip.Addr]lease, error) {
 	entries, err := os.ReadDir(l.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	held := map[netip.Addr]lease{}
+	for _, e := range entries {
+		a, err := netip.ParseAddr(e.Name())
+		if err != nil {
+			continue
+		}
+		if got, err := l.read(a); err == nil && got.container == container {
+			held[a] = got
+		}
+	}
+	return held, nil
+}
+
+// releaseAll gives back everything that the container holds.
+func (l *leases) releaseAll(container string) error {
+	held, err := l.of(container)
+	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if a, err := netip.ParseAddr(e.Name()); err == nil {
-			if err := l.release(a, container); err != nil {
-				return err
-			}
+	for a := range held {
+		if err := l.release(a, container); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"hull/state"
 )
 
 // TeardownOptions name the container.
@@ -69,10 +67,7 @@ func (m *Manager) search(container string) error {
 			return err
 		}
 	}
-	if err := state.CleanTemp(filepath.Join(dir, "containers")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return m.cleanTemp(dir)
 }
 
 // forget removes a container's files; its record last, since it is the list.

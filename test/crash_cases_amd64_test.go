@@ -206,6 +206,8 @@ func objectCases() []crashCase {
 		{name: "network create", argv: line("network create victim"), done: exists("network", "victim"), after: fields("network rm -f victim")},
 		{name: "network rm", before: lines("network create victim", "run --rm --network victim localhost/keep:1 true"), argv: line("network rm victim"), done: gone("network", "victim"), after: fields("network rm -f victim")},
 		{name: "network connect", before: lines(runVictim), argv: line("network connect keepn victim"), done: prints("keepn", "inspect -f {{.NetworkSettings.Networks}} victim"), after: fields(dropVictim)},
+		{name: "network disconnect", before: lines("run -d --name victim --network hull --network keepn localhost/keep:1 sleep 100000"), argv: line("network disconnect keepn victim"),
+			done: prints("map[hull:", "inspect -f {{.NetworkSettings.Networks}} victim"), after: fields(dropVictim)},
 		{name: "pod create", argv: line("pod create --name victim"), done: exists("pod", "victim"), after: fields("pod rm -f victim")},
 		{name: "pod start", before: lines("pod create --name victim"), argv: line("pod start victim"), done: prints("Running", "pod inspect -f {{.State}} victim"), after: fields("pod rm -f -t 0 victim")},
 		{name: "pod rm", before: lines("pod create --name victim", "run -d --pod victim --name member localhost/keep:1 sleep 100000"), argv: line("pod rm -f -t 0 victim"), done: gone("pod", "victim"),
