@@ -359,20 +359,26 @@ func (s *session) networkPrune() *command.Command {
 			if err != nil {
 				return err
 			}
-			used, err := e.UsedNetworks(ctx)
-			if err != nil {
-				return err
-			}
-			removed, err := m.Prune(ctx, func(n network.Network) bool {
-				match, ferr := filterNetworks([]network.Network{n}, filters)
-				return used[n.Name] || ferr != nil || len(match) == 0
-			})
+			removed, err := pruneNetworks(ctx, e, m, filters)
 			for _, name := range removed {
 				fmt.Fprintln(s.stdout, name)
 			}
 			return err
 		},
 	}
+}
+
+// pruneNetworks removes the networks that no container has and that the filters
+// hold for. One that networks do not know holds for none.
+func pruneNetworks(ctx context.Context, e *engine.Engine, m *network.Manager, filters []string) ([]string, error) {
+	used, err := e.UsedNetworks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.Prune(ctx, func(n network.Network) bool {
+		match, err := filterNetworks([]network.Network{n}, filters)
+		return used[n.Name] || err != nil || len(match) == 0
+	})
 }
 
 func (s *session) networkReload() *command.Command {

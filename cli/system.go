@@ -122,8 +122,7 @@ func (s *session) systemPrune() *command.Command {
 			f.BoolVar(&volumes, "volumes", false, "Prune volumes")
 		},
 		Run: func(ctx context.Context, _ []string) error {
-			parsed, err := engine.ParseFilters(filters)
-			if err != nil {
+			if _, err := engine.ParseFilters(filters); err != nil {
 				return err
 			}
 			if !force {
@@ -136,12 +135,16 @@ func (s *session) systemPrune() *command.Command {
 			if err != nil {
 				return err
 			}
-			return s.pruneAll(ctx, e, m, parsed, all, volumes)
+			return s.pruneAll(ctx, e, m, filters, all, volumes)
 		},
 	}
 }
 
-func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Manager, f engine.Filters, all, volumes bool) error {
+func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Manager, filters []string, all, volumes bool) error {
+	f, err := engine.ParseFilters(filters)
+	if err != nil {
+		return err
+	}
 	var freed uint64
 	title := func(n int, text string) {
 		if n > 0 {
@@ -186,11 +189,7 @@ func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Man
 		}
 		freed += uint64(built.Bytes)
 	}
-	used, err := e.UsedNetworks(ctx)
-	if err != nil {
-		return err
-	}
-	names, err := m.Prune(ctx, func(n network.Network) bool { return used[n.Name] })
+	names, err := pruneNetworks(ctx, e, m, filters)
 	title(len(names), "Deleted Networks")
 	for _, n := range names {
 		fmt.Fprintln(s.stdout, n)
