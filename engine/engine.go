@@ -124,8 +124,9 @@ type Options struct {
 	NetNS string
 	// TransientStore keeps every container in the run directory.
 	TransientStore bool
-	// NoEvents notes no events.
-	NoEvents bool
+	// NoEvents notes no events; JournalEvents notes them in systemd's journal
+	// instead of a file in the run directory.
+	NoEvents, JournalEvents bool
 	// Runtime is the name or path of the OCI runtime of containers that are
 	// created; "" is hull's own. Runtimes are paths of some by name.
 	Runtime  string

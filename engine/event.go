@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/monitor"
 	"hull/state"
 	"hull/userns"
 )
@@ -80,13 +81,17 @@ func (e *Engine) event(ctx context.Context, kind, action string, r *record, attr
 	e.appendEvent(ev)
 }
 
-// appendEvent writes one whole line by one call: lines of several processes
-// do not mix.
+// appendEvent writes one whole line by one call, or sends one message to the
+// journal: those of several processes do not mix.
 func (e *Engine) appendEvent(ev eventRecord) {
 	if e.o.NoEvents {
 		return
 	}
 	ev.Who = whoami()
+	if e.o.JournalEvents {
+		sendEvent(monitor.JournalSocket, ev, e.o.RunRoot)
+		return
+	}
 	line, err := state.Marshal(ev)
 	if err != nil {
 		return

@@ -58,6 +58,9 @@ func (e *Engine) Events(ctx context.Context, o EventOptions, f func(Event) error
 		}
 		return f(ev)
 	}
+	if e.o.JournalEvents {
+		return e.journalEvents(ctx, o, show)
+	}
 	file, err := openEvents(e.eventsFile() + ".1")
 	if err != nil {
 		return err

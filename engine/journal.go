@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -17,8 +16,8 @@ import (
 
 // journalThere says whether this machine has a journal of systemd.
 func journalThere() error {
-	if st, err := os.Stat(monitor.JournalSocket); err != nil || st.Mode()&os.ModeSocket == 0 {
-		return hint(fmt.Errorf("log driver journald: this machine has no journal of systemd at %s", monitor.JournalSocket), "choose --log-driver k8s-file")
+	if err := monitor.JournalThere(); err != nil {
+		return hint(fmt.Errorf("log driver journald: %w", err), "choose --log-driver k8s-file")
 	}
 	return nil
 }
@@ -83,6 +82,9 @@ func (e *Engine) journalLogs(ctx context.Context, r *record, o LogsOptions, f fu
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	if !o.Follow {
+		journalSync(ctx)
+	}
 	c := exec.CommandContext(ctx, "journalctl", args...)
 	var errs bytes.Buffer
 	c.Stderr = &errs
@@ -127,8 +129,7 @@ func (e *Engine) stopFollowing(ctx context.Context, r *record, stop func()) {
 	}
 }
 
-// parseJournal reads an object of journalctl --output=json. A text that is no
-// UTF-8 is a list of bytes there.
+// parseJournal reads an object of journalctl --output=json.
 func parseJournal(b []byte) (LogLine, bool) {
 	var v struct {
 		Message json.RawMessage `json:"MESSAGE"`
@@ -139,21 +140,31 @@ func parseJournal(b []byte) (LogLine, bool) {
 	if json.Unmarshal(b, &v) != nil {
 		return LogLine{}, false
 	}
-	var text string
-	if json.Unmarshal(v.Message, &text) != nil {
-		var list []uint8
-		var numbers []int
-		if json.Unmarshal(v.Message, &numbers) != nil {
-			return LogLine{}, false
-		}
-		for _, n := range numbers {
-			list = append(list, byte(n))
-		}
-		text = string(list)
+	text, ok := journalText(v.Message)
+	if !ok {
+		return LogLine{}, false
 	}
 	us, err := strconv.ParseInt(v.Time, 10, 64)
 	if err != nil {
 		return LogLine{}, false
 	}
 	return LogLine{Time: time.UnixMicro(us), Stderr: v.Level == "3", Partial: v.Partial == "true", Text: []byte(text)}, true
+}
+
+// journalText is a field of journalctl --output=json. A text that is no UTF-8
+// is a list of bytes there.
+func journalText(field json.RawMessage) (string, bool) {
+	var text string
+	if json.Unmarshal(field, &text) == nil {
+		return text, true
+	}
+	var numbers []int
+	if json.Unmarshal(field, &numbers) != nil {
+		return "", false
+	}
+	list := make([]byte, len(numbers))
+	for i, n := range numbers {
+		list[i] = byte(n)
+	}
+	return string(list), true
 }

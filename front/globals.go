@@ -20,7 +20,7 @@ type Globals struct {
 	LogLevel, Out                string
 	Version                      bool
 	TransientStore               bool   // every container is kept in the run directory
-	EventsBackend                string // file or none
+	EventsBackend                string // file, journald or none; "" leaves it to containers.conf
 
 	debug bool
 }
@@ -41,13 +41,13 @@ func (g *Globals) Declare(f *command.Flags) {
 	f.StringVar(&g.Out, "out", "", "Send standard output to this file")
 	f.StringVar(&g.LogLevel, "log-level", "warn", "Show messages of this level and above (trace, debug, info, warn, warning, error, fatal, panic)")
 	f.BoolVar(&g.TransientStore, "transient-store", false, "Keep containers in the run directory: a reboot ends them")
-	f.StringVar(&g.EventsBackend, "events-backend", "file", "Where events are noted (\"file\"|\"none\")")
+	f.StringVar(&g.EventsBackend, "events-backend", "", "Where events are noted (\"file\"|\"journald\"|\"none\"; default \"file\")")
 	f.BoolVar(&g.Version, "version", false, "Show the version")
 	f.BoolVarP(&g.debug, "debug", "D", false, "Same as --log-level=debug")
 	f.Hide("debug")
 	f.Words("log-level", logLevels...)
 	f.Words("cgroup-manager", "systemd", "cgroupfs")
-	f.Words("events-backend", "file", "none")
+	f.Words("events-backend", "file", "journald", "none")
 	f.Words("storage-driver", "overlay", "btrfs", "vfs")
 	f.Lookup("version").Shorthand = ""
 }
@@ -65,8 +65,10 @@ func (g *Globals) Check() error {
 	if g.CgroupManager != "" && g.CgroupManager != "cgroupfs" && g.CgroupManager != "systemd" {
 		return fmt.Errorf("cgroup manager %q is not known: there are systemd and cgroupfs", g.CgroupManager)
 	}
-	if g.EventsBackend != "file" && g.EventsBackend != "none" {
-		return fmt.Errorf("events backend %q is not known: there are file and none", g.EventsBackend)
+	switch g.EventsBackend {
+	case "", "file", "journald", "none":
+	default:
+		return fmt.Errorf("events backend %q is not known: there are file, journald and none", g.EventsBackend)
 	}
 	return nil
 }
@@ -103,9 +105,7 @@ func (g *Globals) Argv() []string {
 	if g.TransientStore {
 		a = append(a, "--transient-store")
 	}
-	if g.EventsBackend != "file" {
-		one("events-backend", g.EventsBackend)
-	}
+	one("events-backend", g.EventsBackend)
 	if g.LogLevel != "warn" {
 		one("log-level", g.LogLevel)
 	}

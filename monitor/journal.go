@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -8,6 +9,15 @@ import (
 
 // JournalSocket is where the journal takes entries, by its native protocol.
 const JournalSocket = "/run/systemd/journal/socket"
+
+// JournalThere says whether this machine has a journal of systemd.
+func JournalThere() error {
+	var st unix.Stat_t
+	if err := unix.Stat(JournalSocket, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return errors.New("this machine has no journal of systemd at " + JournalSocket)
+	}
+	return nil
+}
 
 // journalPatience is how many milliseconds an entry waits for a busy journal
 // before it is lost: the container is not held up (F59).
