@@ -39,6 +39,7 @@ func (m *Manager) makeBridge(h *host, n *Network) (l link, err error) {
 		if err != nil { // half a bridge is in the way of the next try, with other options
 			h.routes.linkDelete(l.index, n.Interface)
 			_ = h.routes.flush()
+			_ = removeOwnDevice(h, n)
 		}
 	}()
 	if l, err = h.routes.link(n.Interface); err != nil {
@@ -58,6 +59,9 @@ func (m *Manager) makeBridge(h *host, n *Network) (l link, err error) {
 	}
 	if err := h.routes.flush(); err != nil {
 		return l, fmt.Errorf("network %s: %w", n.Name, noIPv6(n, err))
+	}
+	if err := h.routes.addOverlay(n, l.index, mtu); err != nil {
+		return l, fmt.Errorf("network %s: %w", n.Name, err)
 	}
 	h.filter.addBridge(n)
 	if err := h.filter.commit(); err != nil {
@@ -175,6 +179,14 @@ func (m *Manager) mtu(n *Network) (int, error) {
 	}
 	if mtu == 0 && n.Driver == DriverBridge && m.o.Rootless {
 		mtu = UserMTU
+	}
+	if mtu != 0 || n.Driver != DriverBridge {
+		return mtu, nil
+	}
+	if o, err := n.overlay(); err != nil {
+		return 0, fmt.Errorf("network %s: %w", n.Name, err)
+	} else if o != nil {
+		mtu = o.mtu()
 	}
 	return mtu, nil
 }

@@ -103,6 +103,9 @@ func (m *Manager) build(o CreateOptions, all []Network) (Network, error) {
 	if err := n.checkOptions(); err != nil {
 		return n, err
 	}
+	if _, ok := n.Options[optionVxlan]; ok && m.o.Rootless {
+		return n, errors.New("an overlay is the host's: a user's bridges have no address that other hosts reach")
+	}
 	if err := m.nameDevice(&n, all); err != nil {
 		return n, err
 	}
@@ -139,9 +142,15 @@ func (n *Network) checkOptions() error {
 	known := []string{optionMTU, optionMetric, optionNoDefaultRoute}
 	switch n.Driver {
 	case DriverBridge:
-		known = append(known, optionIsolate)
+		known = append(known, optionIsolate, optionVxlan, optionVxlanRemote, optionVxlanLocal, optionVxlanPort)
+		if _, err := n.overlay(); err != nil {
+			return err
+		}
 	case DriverMacvlan, DriverIpvlan:
-		known = append(known, optionParent, optionMode)
+		known = append(known, optionParent, optionMode, optionVLAN)
+		if _, err := n.vlan(); err != nil {
+			return err
+		}
 		if _, err := slaveMode(n.Driver, n.Options[optionMode]); err != nil {
 			return err
 		}
@@ -178,6 +187,12 @@ func (m *Manager) nameDevice(n *Network, all []Network) error {
 		}
 		if n.Interface == "" {
 			return fmt.Errorf("driver %s needs an interface of the host: --opt parent=NAME", n.Driver)
+		}
+		if _, ok := n.Options[optionVLAN]; ok {
+			if err := validInterface(n.Interface); err != nil {
+				return err
+			}
+			n.Options[optionParent], n.Interface = n.Interface, n.ownDevice()
 		}
 		return validInterface(n.Interface)
 	}

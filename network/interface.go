@@ -87,8 +87,13 @@ func (s *setup) freeInterface() string {
 func (s *setup) device(ctx context.Context, n *Network) (int, error) {
 	l, err := s.h.routes.link(n.Interface)
 	if n.Driver != DriverBridge {
-		if errors.Is(err, unix.ENODEV) {
-			return 0, hint(fmt.Errorf("network %s: the host has no interface %s", n.Name, n.Interface), "bring the interface back, or make the network with another: --opt parent=NAME")
+		if _, ok := n.Options[optionVLAN]; ok && errors.Is(err, unix.ENODEV) {
+			err = s.exclusively(ctx, func() error {
+				l, err = s.m.addVLAN(s.h, n)
+				return err
+			})
+		} else if errors.Is(err, unix.ENODEV) {
+			err = noParent(n, n.Interface)
 		}
 		return l.index, err
 	}

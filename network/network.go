@@ -39,6 +39,11 @@ const (
 	optionNoDefaultRoute = "no_default_route" // true, false
 	optionParent         = "parent"           // macvlan, ipvlan: the host's interface
 	optionMode           = "mode"             // macvlan: bridge, private, vepa, passthru; ipvlan: l2, l3, l3s
+	optionVLAN           = "vlan"             // macvlan, ipvlan: of the parent, 1 to 4094
+	optionVxlan          = "vxlan"            // bridge: number of the overlay
+	optionVxlanRemote    = "vxlan_remote"     // addresses of the other hosts, by commas
+	optionVxlanLocal     = "vxlan_local"      // this host's
+	optionVxlanPort      = "vxlan_port"       // UDP; 4789
 )
 
 // A Network is the record of one network. Its JSON is that of podman's

@@ -40,6 +40,9 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 			return fmt.Errorf("remove network %s: %w", n.Name, err)
 		}
 	}
+	if err := removeOwnDevice(h, n); err != nil {
+		return fmt.Errorf("remove network %s: %w", n.Name, err)
+	}
 	dir, err := m.bootDir()
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ type machine struct {
 	user      *user.User // nil is root
 	env       []string
 	disk      string // where a file system of the store's own is mounted
+	within    string // a process whose network is the machine's; "": the thread's
 }
 
 // newMachine needs root, also for a user's: it becomes that user.
@@ -136,7 +137,11 @@ func (m *machine) globals() []string {
 
 // command is hull with arguments, as the machine's user.
 func (m *machine) command(args ...string) *exec.Cmd {
-	c := exec.Command(m.hull, append(m.globals(), args...)...)
+	argv := append([]string{m.hull}, append(m.globals(), args...)...)
+	if m.within != "" {
+		argv = append([]string{"nsenter", "-t", m.within, "-n", "--"}, argv...)
+	}
+	c := exec.Command(argv[0], argv[1:]...)
 	c.Env, c.Dir = m.env, filepath.Join(m.dir, "tmp")
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if m.user != nil {
