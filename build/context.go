@@ -328,30 +328,33 @@ func preprocess(ctx context.Context, file string, flags []string) ([]byte, error
 
 // ignoreFile finds and reads the context's ignore file: the one that was
 // named, else that of the Containerfile's own name, else the context's.
-func (b *building) ignoreFile(name string) error {
+func (b *building) ignoreFile(name string) (err error) {
 	if b.main == nil || b.main.dir == "" {
 		return nil
 	}
-	if f := b.o.IgnoreFile; f != "" {
-		data, err := os.ReadFile(f)
+	b.main.ignore, err = findIgnore(b.main.dir, name, b.o.IgnoreFile)
+	return err
+}
+
+// findIgnore is the ignore file of a context: that of the command line, the
+// one that bears the Containerfile's name, or the context's own.
+func findIgnore(dir, name, asked string) (*containerfile.Ignore, error) {
+	if asked != "" {
+		data, err := os.ReadFile(asked)
 		if err != nil {
-			return fmt.Errorf("read the ignore file: %w", err)
+			return nil, fmt.Errorf("read the ignore file: %w", err)
 		}
-		b.main.ignore, err = containerfile.ParseIgnore(f, data)
-		return err
+		return containerfile.ParseIgnore(asked, data)
 	}
 	for _, suffix := range containerfile.IgnoreNames {
-		for _, f := range []string{name + suffix, filepath.Join(b.main.dir, name+suffix)} {
+		for _, f := range []string{name + suffix, filepath.Join(dir, name+suffix)} {
 			data, err := os.ReadFile(f)
 			if err == nil {
-				b.main.ignore, err = containerfile.ParseIgnore(f, data)
-				return err
+				return containerfile.ParseIgnore(f, data)
 			}
 		}
 	}
-	var err error
-	b.main.ignore, err = readIgnore(b.main.dir)
-	return err
+	return readIgnore(dir)
 }
 
 func readIgnore(dir string) (*containerfile.Ignore, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -13,6 +12,7 @@ import (
 
 	"hull/command"
 	"hull/engine"
+	"hull/remote"
 )
 
 func (s *session) imageScp() *command.Command {
@@ -20,7 +20,7 @@ func (s *session) imageScp() *command.Command {
 	return &command.Command{
 		Usage: "[options] IMAGE [HOST::[NAME]]",
 		Long: "Copies an image between users and hosts without a registry: one saves it, the other loads it.\n" +
-			"Either end may be another host, HOST:: or USER@HOST::, which is reached by ssh and needs hull, podman or docker there, or another\n" +
+			"Either end may be another host, HOST::, USER@HOST:: or CONNECTION::, which is reached by ssh and needs hull, podman or docker there, or another\n" +
 			"user of this one, USER@localhost::, which needs to be root or to be allowed sudo. Without a second argument the image comes here.",
 		Examples: []string{"image scp alpine user@host.example.com::", "image scp host.example.com::alpine", "image scp root@localhost::alpine user@localhost::mine:1"},
 		Args:     command.Between(1, 2),
@@ -29,7 +29,7 @@ func (s *session) imageScp() *command.Command {
 			f.BoolVarP(&quiet, "quiet", "q", false, "Suppress the output")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			from, err := parseEnd(args[0])
+			from, err := s.parseEnd(args[0])
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ func (s *session) imageScp() *command.Command {
 				if !strings.Contains(args[1], "::") {
 					return &engine.HintError{Err: fmt.Errorf("copy image to %q: it names no host", args[1]), Text: "a host or user ends in ::, as in host.example.com:: or user@localhost::"}
 				}
-				if to, err = parseEnd(args[1]); err != nil {
+				if to, err = s.parseEnd(args[1]); err != nil {
 					return err
 				}
 			}
@@ -56,45 +56,53 @@ func (s *session) imageScp() *command.Command {
 // A scpEnd is one end of a copy: this user, another one of this host, or one
 // of another host.
 type scpEnd struct {
-	user, host, port string
-	image            string
+	remote.Login
+	image string
 }
 
-// parseEnd reads [[USER@]HOST::][IMAGE]; HOST may be a URL of ssh.
-func parseEnd(arg string) (scpEnd, error) {
+// parseEnd reads [[USER@]HOST::][IMAGE]; HOST may be a URL of ssh, or the name
+// of a connection.
+func (s *session) parseEnd(arg string) (scpEnd, error) {
 	where, image, ok := strings.Cut(arg, "::")
 	if !ok {
 		where, image = "", arg
 	}
-	e := scpEnd{host: where, image: image}
-	if strings.HasPrefix(where, "ssh://") {
-		u, err := url.Parse(where)
-		if err != nil {
-			return e, fmt.Errorf("parse %q: %w", arg, err)
+	e := scpEnd{image: image}
+	known, err := s.globals.Connections()
+	if err != nil {
+		return e, err
+	}
+	e.Host = where
+	if d, _, found := known.Connection(where); found {
+		if e.Login, err = d.Login(); err != nil {
+			return e, fmt.Errorf("connection %q: %w", where, err)
 		}
-		e.user, e.host, e.port = u.User.Username(), u.Hostname(), u.Port()
+	} else if strings.HasPrefix(where, "ssh://") {
+		if e.Login, err = (remote.Destination{URI: where}).Login(); err != nil {
+			return e, err
+		}
 	} else if u, h, ok := strings.Cut(where, "@"); ok {
-		e.user, e.host = u, h
+		e.User, e.Host = u, h
 	}
 	// None of them may be taken for an option by the programs that get them.
-	for _, part := range []string{e.user, e.host, e.image} {
-		if strings.HasPrefix(part, "-") || strings.ContainsAny(part, " \t\n'\"\\") {
+	for _, part := range []string{e.User, e.Host, e.image} {
+		if part != "" && !remote.PlainWord(part) {
 			return e, fmt.Errorf("parse %q: %q is no name of a user, a host or an image", arg, part)
 		}
 	}
-	if ok && e.host == "" {
+	if ok && e.Host == "" {
 		return e, fmt.Errorf("parse %q: there is no host before ::", arg)
 	}
-	if e.host == "localhost" && e.port == "" {
-		e.host = ""
-		if me, err := user.Current(); err == nil && me.Username == e.user {
-			e.user = ""
+	if e.Host == "localhost" && e.Port == "" {
+		e.Host = ""
+		if me, err := user.Current(); err == nil && me.Username == e.User {
+			e.User = ""
 		}
 	}
 	return e, nil
 }
 
-func (e scpEnd) where() string { return e.user + "@" + e.host + ":" + e.port }
+func (e scpEnd) where() string { return e.User + "@" + e.Host + ":" + e.Port }
 
 // copyImage lets one end save to the other, which loads.
 func (s *session) copyImage(ctx context.Context, from, to scpEnd, quiet bool) error {
@@ -138,17 +146,17 @@ func childError(verb string, e scpEnd, err error) error {
 		return nil
 	}
 	place := "here"
-	if e.host != "" {
-		place = "on " + e.host
-	} else if e.user != "" {
-		place = "as " + e.user
+	if e.Host != "" {
+		place = "on " + e.Host
+	} else if e.User != "" {
+		place = "as " + e.User
 	}
 	return fmt.Errorf("copy image: %s %s: %w", verb, place, err)
 }
 
 // remotePrograms are what a host may have instead of this program: they save,
 // load and tag alike.
-const remotePrograms = "hull podman docker"
+var remotePrograms = []string{"hull", "podman", "docker"}
 
 // at is a command of this program's at one end.
 func (s *session) at(ctx context.Context, e scpEnd, words ...string) (*exec.Cmd, error) {
@@ -158,20 +166,12 @@ func (s *session) at(ctx context.Context, e scpEnd, words ...string) (*exec.Cmd,
 	}
 	var argv []string
 	switch {
-	case e.host != "":
-		argv = []string{"ssh"}
-		if e.port != "" {
-			argv = append(argv, "-p", e.port)
-		}
-		target := e.host
-		if e.user != "" {
-			target = e.user + "@" + e.host
-		}
-		line := "'" + strings.Join(words, "' '") + "'"
-		argv = append(argv, "--", target, fmt.Sprintf(`for p in %s; do if command -v "$p" >/dev/null; then exec "$p" %s; fi; done; echo "none of %s is installed" >&2; exit 127`,
-			remotePrograms, line, remotePrograms))
-	case e.user != "":
-		if argv, err = asUser(e.user); err != nil {
+	case e.Host != "":
+		c := e.Command(ctx, remote.Find(remotePrograms...)+`exec "$p" `+remote.Words(words...))
+		c.Stderr = s.stderr
+		return c, nil
+	case e.User != "":
+		if argv, err = asUser(e.User); err != nil {
 			return nil, err
 		}
 		argv = append(append(argv, self), words...)

@@ -40,6 +40,7 @@ func (s *session) nodes() []command.Node {
 		{Path: "image search", Short: "Search registry for image", Build: s.search},
 	}
 	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true},
-		command.Node{Path: "internal-codec", Short: "Compress or decompress", Build: s.codec, Hidden: true})
-	return slices.Concat(nodes, s.kubeNodes(), s.manifestNodes(), s.registryNodes(), s.trustNodes())
+		command.Node{Path: "internal-codec", Short: "Compress or decompress", Build: s.codec, Hidden: true},
+		command.Node{Path: "internal-farm", Short: "Store what came from a farm", Build: s.farmInner, Hidden: true})
+	return slices.Concat(nodes, s.connectionNodes(), s.kubeNodes(), s.manifestNodes(), s.registryNodes(), s.trustNodes())
 }

@@ -152,6 +152,36 @@ func (a aliasValue) Set(s string) error {
 	return nil
 }
 
+// Record declares the flags of declare whose names want says, and calls given
+// with the name and the text of each value when it is given. It is for a
+// command that passes flags of another on.
+func (f *Flags) Record(declare func(*Flags), want func(name string) bool, given func(name, value string)) {
+	from := newFlags("")
+	declare(from)
+	from.VisitAll(func(flag *pflag.Flag) {
+		if !want(flag.Name) {
+			return
+		}
+		if _, alias := flag.Value.(aliasValue); !alias { // it sets another, which is recorded
+			flag.Value = recorded{flag.Value, func(v string) { given(flag.Name, v) }}
+		}
+		f.AddFlag(flag)
+	})
+}
+
+type recorded struct {
+	pflag.Value
+	given func(string)
+}
+
+func (r recorded) Set(s string) error {
+	err := r.Value.Set(s)
+	if err == nil {
+		r.given(s)
+	}
+	return err
+}
+
 // Hide keeps the flags out of help; they still work.
 func (f *Flags) Hide(names ...string) {
 	for _, n := range names {

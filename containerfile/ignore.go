@@ -73,7 +73,7 @@ func (g *Ignore) Below(dir string) bool {
 			continue
 		}
 		text := p.String()
-		if strings.HasPrefix(text+"/", dir+"/") || strings.HasPrefix(dir+"/", literal(text)) || literal(text) == "" {
+		if strings.HasPrefix(text+"/", dir+"/") || strings.HasPrefix(dir+"/", literal(text)) {
 			return true
 		}
 		if strings.HasPrefix(literal(text), dir+"/") {
@@ -83,8 +83,13 @@ func (g *Ignore) Below(dir string) bool {
 	return false
 }
 
-// literal is what of a pattern comes before the first wildcard.
+// literal is what of a pattern comes before the first wildcard. The matcher
+// hands some characters to a regular expression as they are: of a pattern that
+// has one nothing is known.
 func literal(p string) string {
+	if strings.ContainsAny(p, "^+(){}|") {
+		return ""
+	}
 	if i := strings.IndexAny(p, `*?[\`); i >= 0 {
 		return p[:i]
 	}

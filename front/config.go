@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"hull/engine"
+	"hull/remote"
 )
 
 // A Config is what containers.conf says, as far as its keys mean something
@@ -25,6 +26,23 @@ type Config struct {
 	HooksDirs, CDIDirs []string
 	// Runtimes are the programs of [engine.runtimes], by name.
 	Runtimes map[string][]string
+	// Remote are the connections and farms.
+	Remote remote.Config
+}
+
+// Connections are the hosts and farms that containers.conf and the user's own
+// file name.
+func (g *Globals) Connections() (remote.Known, error) {
+	conf, err := LoadConfig(g.Modules)
+	if err != nil {
+		return remote.Known{}, err
+	}
+	path, err := remote.Path()
+	if err != nil {
+		return remote.Known{}, err
+	}
+	own, err := remote.Read(path)
+	return remote.Known{Static: conf.Remote, Own: own}, err
 }
 
 // LoadConfig reads the files that there are, the later above the earlier: the

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"hull/engine"
 	"hull/network"
+	"hull/remote"
 )
 
 // configKeys are the keys of containers.conf that mean something here.
@@ -51,13 +53,18 @@ var configKeys = map[string]func(c *Config, v any) error{
 	"containers.utsns":                      text(func(c *Config) *string { return &c.Defaults.UtsNS }),
 	"containers.volumes":                    parsed(engine.ParseVolume, func(c *Config) *[]engine.Mount { return &c.Defaults.Volumes }),
 
-	"engine.cdi_spec_dirs":       list(func(c *Config) *[]string { return &c.CDIDirs }),
-	"engine.cgroup_manager":      setCgroupManager,
-	"engine.events_logger":       text(func(c *Config) *string { return &c.EventsLogger }),
-	"engine.hooks_dir":           list(func(c *Config) *[]string { return &c.HooksDirs }),
-	"engine.network_cmd_options": list(func(c *Config) *[]string { return &c.Defaults.SlirpOptions }),
-	"engine.runtimes":            setRuntimes,
-	"engine.stop_timeout":        setStopTimeout,
+	"engine.active_service":       text(func(c *Config) *string { return &c.Remote.Default }),
+	"engine.cdi_spec_dirs":        list(func(c *Config) *[]string { return &c.CDIDirs }),
+	"engine.cgroup_manager":       setCgroupManager,
+	"engine.events_logger":        text(func(c *Config) *string { return &c.EventsLogger }),
+	"engine.hooks_dir":            list(func(c *Config) *[]string { return &c.HooksDirs }),
+	"engine.network_cmd_options":  list(func(c *Config) *[]string { return &c.Defaults.SlirpOptions }),
+	"engine.runtimes":             setRuntimes,
+	"engine.service_destinations": setDestinations,
+	"engine.stop_timeout":         setStopTimeout,
+
+	"farms.default": text(func(c *Config) *string { return &c.Remote.DefaultFarm }),
+	"farms.list":    setFarms,
 
 	"network.default_rootless_network_cmd": setRootlessNetwork,
 	"network.pasta_options":                list(func(c *Config) *[]string { return &c.Defaults.PastaOptions }),
@@ -67,6 +74,7 @@ var (
 	errString  = errors.New("want a string")
 	errBool    = errors.New("want true or false")
 	errInteger = errors.New("want an integer")
+	errSection = errors.New("want a section")
 	errList    = errors.New("want a list of strings")
 )
 
@@ -228,7 +236,7 @@ func setShmSize(c *Config, v any) (err error) {
 func setRuntimes(c *Config, v any) error {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return errors.New("want a section")
+		return errSection
 	}
 	if c.Runtimes == nil {
 		c.Runtimes = map[string][]string{}
@@ -239,6 +247,53 @@ func setRuntimes(c *Config, v any) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		c.Runtimes[name] = items
+	}
+	return nil
+}
+
+func setDestinations(c *Config, v any) error {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return errSection
+	}
+	if c.Remote.Connections == nil {
+		c.Remote.Connections = map[string]remote.Destination{}
+	}
+	for name, v := range m {
+		keys, ok := v.(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s: %w", name, errSection)
+		}
+		var d remote.Destination
+		for key, field := range map[string]*string{"uri": &d.URI, "identity": &d.Identity} {
+			if v, has := keys[key]; has {
+				if *field, ok = v.(string); !ok {
+					return fmt.Errorf("%s.%s: %w", name, key, errString)
+				}
+			}
+		}
+		c.Remote.Connections[name] = d
+	}
+	return nil
+}
+
+func setFarms(c *Config, v any) error {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return errSection
+	}
+	if c.Remote.Farms == nil {
+		c.Remote.Farms = map[string][]string{}
+	}
+	for name, list := range m {
+		items, keep, err := stringsOf(list)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if keep {
+			items = append(slices.Clone(c.Remote.Farms[name]), items...)
+		}
+		c.Remote.Farms[name] = items
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func Hull() (string, error) {
 		self = real
 	}
 	up := filepath.Dir(filepath.Dir(filepath.Dir(self)))
-	dirs := []string{up, filepath.Join(up, "bin")}
+	dirs := []string{up, filepath.Join(up, "bin"), filepath.Dir(self)}
 	for _, d := range dirs {
 		p := filepath.Join(d, "hull")
 		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
