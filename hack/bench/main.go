@@ -3,13 +3,15 @@
 // ratio to the first of each group.
 //
 //	make bench                     every group but pull and throughput, which take minutes
-//	go run ./hack/bench start exec the named ones
+//	go run ./hack/bench start exec the named ones: build is build-steps,
+//	                               build-tree and build-packages
 //
 // It works in a store of its own below a temporary directory, which it
 // removes.
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,6 +31,7 @@ type contender struct {
 	name  string
 	argv  []string
 	times []time.Duration
+	busy  []time.Duration // processor time, where the group has a place
 	fails int
 	// before puts back what a run needs to be the first one.
 	before func()
@@ -42,6 +45,7 @@ type group struct {
 	// design's budget; 0 none.
 	limit float64
 	list  []*contender
+	place *place // nil: processor time is not counted
 	// after runs once the group is done.
 	after func()
 }
@@ -190,6 +194,7 @@ func (b *bench) run(names []string) error {
 		{"life", b.life, false}, {"waiting", b.waiting, false}, {"heap", b.heap, false},
 		{"pod", b.pod, false}, {"podcreate", b.podCreate, false},
 		{"exec", b.exec, false}, {"ps", b.ps, false}, {"memory", b.memory, false}, {"throughput", b.throughput, true}, {"pull", b.pull, true}, {"build", b.build, true}, {"log", b.log, true},
+		{"build-steps", b.buildSteps, true}, {"build-tree", b.buildTree, true}, {"build-packages", b.buildPackages, true},
 	}
 	for _, n := range b.notes {
 		fmt.Println("note:", n)
@@ -221,29 +226,48 @@ func (g *group) measure() {
 			if c.before != nil {
 				c.before()
 			}
-			cmd := exec.Command(c.argv[0], c.argv[1:]...)
-			begin := time.Now()
-			err := cmd.Run()
-			took := time.Since(begin)
+			took, busy, err := g.once(c.argv)
 			if err != nil {
 				c.fails++
 			}
 			if round > 0 {
-				c.times = append(c.times, took)
+				c.times, c.busy = append(c.times, took), append(c.busy, busy)
 			}
 		}
 	}
 }
 
-func (c *contender) at(share float64) time.Duration {
-	t := slices.Clone(c.times)
+// once runs a command and says how long it took, and how long processors were
+// busy with it.
+func (g *group) once(argv []string) (took, busy time.Duration, err error) {
+	before := time.Duration(0)
+	if g.place != nil {
+		argv = g.place.in(argv)
+		if before, err = g.place.busy(); err != nil {
+			return 0, 0, err
+		}
+	}
+	begin := time.Now()
+	err = exec.Command(argv[0], argv[1:]...).Run()
+	took = time.Since(begin)
+	if g.place != nil {
+		after, uerr := g.place.busy()
+		return took, after - before, errors.Join(err, uerr)
+	}
+	return took, 0, err
+}
+
+func (c *contender) at(share float64) time.Duration { return quantile(c.times, share) }
+
+func quantile(t []time.Duration, share float64) time.Duration {
+	t = slices.Clone(t)
 	sort.Slice(t, func(i, j int) bool { return t[i] < t[j] })
 	return t[int(share*float64(len(t)-1))]
 }
 
 func (g *group) print() {
 	fmt.Printf("%s: %s (median of %d)\n", g.name, g.about, g.rounds)
-	base := g.list[0].at(0.5)
+	base, busy := g.list[0].at(0.5), quantile(g.list[0].busy, 0.5)
 	for i, c := range g.list {
 		m := c.at(0.5)
 		note := ""
@@ -252,6 +276,10 @@ func (g *group) print() {
 		}
 		if i == 1 && g.limit > 0 {
 			note += fmt.Sprintf("   budget %.1f", g.limit)
+		}
+		if g.place != nil {
+			u := quantile(c.busy, 0.5)
+			note += fmt.Sprintf("   processors %.2f ms x %.2f", ms(u), float64(u)/float64(busy))
 		}
 		fmt.Printf("  %-28s %8.2f ms  min %8.2f  p90 %8.2f   x %6.2f%s\n", c.name, ms(m), ms(c.at(0)), ms(c.at(0.9)), float64(m)/float64(base), note)
 	}
