@@ -113,10 +113,18 @@ func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *moni
 	if !r.Options.watchedByOne() {
 		return result, nil
 	}
-	if err := e.Cleanup(context.WithoutCancel(ctx), r.ID); err != nil {
+	// Whoever waits for the command does not wait for the disk: a container of
+	// --rm is gone when its names are.
+	snaps, err := e.Snapshots()
+	if err == nil {
+		snaps.Leave(true)
+		defer snaps.Leave(false)
+		err = e.Cleanup(context.WithoutCancel(ctx), r.ID)
+	}
+	if err != nil {
 		return result, err
 	}
-	session.Conn.Cleaned()
+	session.Conn.Cleaned(snaps.Left())
 	return result, nil
 }
 

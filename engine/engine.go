@@ -145,6 +145,7 @@ type Engine struct {
 	snapshots lazy[*snapshot.Store]
 	images    lazy[*image.Store]
 	networks  lazy[*network.Manager]
+	who       lazy[Who]
 
 	selinuxOnce sync.Once
 	selinuxOn   bool // see selinux

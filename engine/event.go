@@ -37,6 +37,13 @@ type Who struct {
 	Command           []string `json:",omitempty"` // its arguments, cut after 2 KiB
 }
 
+// whoami is the process that this engine is in: it is looked up once, not at
+// each of a start's events.
+func (e *Engine) whoami() Who {
+	w, _ := e.who.get(func() (Who, error) { return whoami(), nil })
+	return w
+}
+
 func whoami() Who {
 	w := Who{UID: userns.HostUID(), LoginUID: auditNumber("loginuid"), Session: auditNumber("sessionid")}
 	room := 2048
@@ -87,7 +94,7 @@ func (e *Engine) appendEvent(ev eventRecord) {
 	if e.o.NoEvents {
 		return
 	}
-	ev.Who = whoami()
+	ev.Who = e.whoami()
 	if e.o.JournalEvents {
 		sendEvent(monitor.JournalSocket, ev, e.o.RunRoot)
 		return

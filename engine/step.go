@@ -97,7 +97,7 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 	if cerr := e.Cleanup(context.WithoutCancel(ctx), r.ID); err == nil {
 		err = cerr
 	}
-	session.Conn.Cleaned()
+	session.Conn.Cleaned(nil)
 	return err
 }
 

@@ -2,7 +2,6 @@ package inroot
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -33,7 +32,7 @@ func RemoveAll(root *os.File, path string) error {
 		dir, name = path[:i], path[i+1:]
 	}
 	if name == "" || name == "." || name == ".." {
-		return fmt.Errorf("remove %q: %w", path, fs.ErrInvalid)
+		return &fs.PathError{Op: "remove", Path: path, Err: fs.ErrInvalid}
 	}
 	parent, err := openat2(int(root.Fd()), dir, unix.O_PATH|unix.O_DIRECTORY, 0, beneath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +43,7 @@ func RemoveAll(root *os.File, path string) error {
 		err = RemoveAllAt(parent, name)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", path, err)
+		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
 	return nil
 }
@@ -121,7 +120,7 @@ func (r *remover) content(dir *os.File, fd, depth int) error {
 		for _, e := range entries {
 			if err := r.entry(fd, e, depth); err != nil {
 				if err == ErrMount {
-					return fmt.Errorf("%s: %w", e.Name(), err)
+					return &fs.PathError{Op: "remove", Path: e.Name(), Err: err}
 				}
 				return err
 			}
@@ -145,7 +144,7 @@ func (r *remover) entry(fd int, e os.DirEntry, depth int) error {
 			return ErrMount
 		}
 		if err != unix.EISDIR {
-			return fmt.Errorf("%s: %w", e.Name(), err)
+			return &fs.PathError{Op: "remove", Path: e.Name(), Err: err}
 		}
 	}
 	if depth < maxDepth {
@@ -163,6 +162,6 @@ func (r *remover) entry(fd int, e os.DirEntry, depth int) error {
 		case unix.EBUSY, unix.EXDEV:
 			return ErrMount
 		}
-		return fmt.Errorf("%s: %w", e.Name(), err)
+		return &fs.PathError{Op: "remove", Path: e.Name(), Err: err}
 	}
 }

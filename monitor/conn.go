@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -121,8 +122,12 @@ func (c *Conn) Resize(rows, cols uint16) error {
 // after it.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.f.SetReadDeadline(t) }
 
-// Cleaned tells the monitor that this client, a cleaner, has cleaned up.
-func (c *Conn) Cleaned() error { return c.write(FrameCleaned, nil) }
+// Cleaned tells the monitor that this client, a cleaner, has cleaned up, but
+// for the trees at the given absolute paths: those the monitor removes before
+// it leaves, while the client goes on.
+func (c *Conn) Cleaned(left []string) error {
+	return c.write(FrameCleaned, []byte(strings.Join(left, "\x00")))
+}
 
 // Names gives the monitor a name server's sockets, UDP and TCP, with NamesDir
 // and NameServers of c, and returns when it answers on them.

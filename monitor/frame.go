@@ -14,7 +14,7 @@ const (
 	FrameStdin    FrameType = 's' // bytes for the container's standard input
 	FrameStdinEOF FrameType = 'e' // the client's input has ended
 	FrameResize   FrameType = 'r' // rows and columns, two bytes each, little endian
-	FrameCleaned  FrameType = 'k' // a cleaner has done the clean-up; the monitor leaves
+	FrameCleaned  FrameType = 'k' // a cleaner has done the clean-up, but for the trees named (NUL between them); the monitor leaves
 	FrameNames    FrameType = 'n' // two sockets, and a Config that says what to answer on them; answered by the same
 )
 

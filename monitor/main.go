@@ -5,10 +5,13 @@ import (
 	"errors"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hull/inroot"
 )
 
 // Files in a container's run directory.
@@ -58,9 +61,26 @@ func Main() int {
 	}
 	s.notify.drain()
 	if s.finish() {
+		sweep(s.left)
 		return 0
 	}
 	return s.become(s.cfg.Cleanup, s.cfg.Env)
+}
+
+// sweep removes the trees that a cleaner left. What cannot be removed is of no
+// use to anybody and bears this process's number: the next collection takes it.
+func sweep(left string) {
+	for path := range strings.SplitSeq(left, "\x00") {
+		i := strings.LastIndexByte(path, '/')
+		if i <= 0 {
+			continue
+		}
+		dir, err := unix.Open(path[:i], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			inroot.RemoveAllAt(dir, path[i+1:])
+			unix.Close(dir)
+		}
+	}
 }
 
 // endings are the signals of a session's or a machine's end.

@@ -182,11 +182,22 @@ func TestCleanup(t *testing.T) {
 			if code, err := s.Conn.Copy(nil, nil, nil); err != nil || code != 3 {
 				t.Fatalf("Copy = %d, %v, want 3", code, err)
 			}
+			left := []string{filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")}
+			for _, dir := range left {
+				if err := os.MkdirAll(filepath.Join(dir, "u", "deep"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if c.done {
-				s.Conn.Cleaned()
+				s.Conn.Cleaned(left)
 			}
 			s.Conn.Close()
 			s.Monitor.Wait()
+			for _, dir := range left {
+				if _, err := os.Lstat(dir); (err == nil) == c.done {
+					t.Errorf("%s, which a cleaner left: %v", dir, err)
+				}
+			}
 			data, err := os.ReadFile(dir + "/cleaned")
 			if (err == nil) != c.want {
 				t.Errorf("clean-up by the monitor: %q, %v, want %v", data, err, c.want)

@@ -26,6 +26,7 @@ type server struct {
 
 	files []int // the plan and its files
 	hold  int
+	left  string // what a cleaner left to be removed, see sweep
 
 	sync    int // tells Start what became of the plan
 	report  int // the plan's own report
@@ -286,6 +287,7 @@ func (s *server) obey(c *client, t FrameType, payload []byte) {
 		}
 	case FrameCleaned:
 		c.done = true
+		s.left = string(payload)
 	case FrameNames:
 		s.serveNames(c, payload)
 	}

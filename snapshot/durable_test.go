@@ -233,3 +233,31 @@ func TestRemoveAgain(t *testing.T) {
 		}
 	}
 }
+
+// A snapshot whose files are left to another is out of sight at once; if he
+// does not come to it, the next collection does.
+func TestLeave(t *testing.T) {
+	s := open(t, t.TempDir(), "boot")
+	for _, leave := range []bool{true, false} {
+		prepare(t, s, "c1", "")
+		s.Leave(leave)
+		if err := s.Remove(t.Context(), "c1"); err != nil {
+			t.Fatal(err)
+		}
+		left := s.Left()
+		if leave != (len(left) == 1) || s.Left() != nil {
+			t.Fatalf("Leave(%v): left %q", leave, left)
+		}
+		for _, dir := range left {
+			if list, err := s.List(); err != nil || len(list) != 0 {
+				t.Errorf("the store lists %v, %v", list, err)
+			}
+			if err := s.Collect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("after a collection: %v", err)
+			}
+		}
+	}
+}

@@ -59,6 +59,8 @@ type Store struct {
 	mu       sync.Mutex
 	unsynced map[string]string // marks of layers seen or made, by directory; guarded by mu
 	disk     *os.File          // the store's directory, open since before the first layer; guarded by mu
+	leave    bool              // see Leave; guarded by mu, as is
+	left     []string          // what was left to another
 }
 
 // Open opens the store in dir. It makes nothing until something is stored.
@@ -290,7 +292,7 @@ const removedPrefix = "removed-"
 
 // Remove removes an active snapshot; fs.ErrNotExist when it is not there. One
 // whose removal was cut off, or failed, is there no longer, and Remove goes on
-// with it.
+// with it. After Leave its files may go later than its name.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	if !validName(name) {
 		return fmt.Errorf("remove snapshot %q: not a name of one: %w", name, fs.ErrNotExist)
@@ -311,11 +313,43 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
 	project := ProjectOf(dir)
+	if project == 0 && s.leaves(dir) {
+		return nil
+	}
 	if err := s.removeTree(dir); err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
 	_ = Unlimit(s.dir, project) // a limit that stays is on nothing
 	return nil
+}
+
+// Leave lets Remove return when a snapshot is out of everybody's sight, which
+// is one rename. Its files, which may be many, are left to somebody else, who
+// hears of them by Left; should he not come to it, Collect does.
+func (s *Store) Leave(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leave = on
+}
+
+// Left returns the directories that Remove left since the last call.
+func (s *Store) Left() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := s.left
+	s.left = nil
+	return left
+}
+
+// leaves notes dir as left, where that is wanted and a walk removes it.
+func (s *Store) leaves(dir string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leave && s.d.layered() {
+		s.left = append(s.left, dir)
+		return true
+	}
+	return false
 }
 
 // Collect removes drafts and half-removed snapshots whose owner is dead, and
