@@ -46,10 +46,11 @@ func (e *Engine) ListImages(ctx context.Context, o ImageListOptions) ([]ImageEnt
 	if err != nil {
 		return nil, err
 	}
-	users, err := e.imageUsers()
+	containers, err := e.records() // one that cannot be read is no reason to show no image
 	if err != nil {
 		return nil, err
 	}
+	users := usersOfImages(containers)
 	var list []ImageEntry
 	for i := range images {
 		img := &images[i]
@@ -64,26 +65,36 @@ func (e *Engine) ListImages(ctx context.Context, o ImageListOptions) ([]ImageEnt
 	return list, lerr
 }
 
-// imageUsers lists the containers by the hex ID of their image.
+// usersOfImages lists containers by the hex ID of their image.
+func usersOfImages(containers []*record) map[string][]string {
+	users := map[string][]string{}
+	for _, r := range containers {
+		if r.ImageID != "" {
+			users[r.ImageID] = append(users[r.ImageID], r.ID)
+		}
+	}
+	return users
+}
+
+// imageUsers is who uses which image, for a removal: a container that cannot
+// be read may use any.
 func (e *Engine) imageUsers() (map[string][]string, error) {
 	ids, err := e.containerIDs()
 	if err != nil {
 		return nil, err
 	}
-	users := map[string][]string{}
+	var all []*record
 	for _, id := range ids {
 		r, err := e.loadRecord(id)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, hint(fmt.Errorf("who uses the image: %w", err), "remove the damaged container: hull rm %s", id)
 		}
-		if r.ImageID != "" {
-			users[r.ImageID] = append(users[r.ImageID], r.ID)
-		}
+		all = append(all, r)
 	}
-	return users, nil
+	return usersOfImages(all), nil
 }
 
 // An imageFilter is the filters, understood.

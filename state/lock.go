@@ -6,10 +6,70 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// holderPatience is how long a lock is waited for before it is asked who holds
+// it. One that is at work is waited for longer; one that is stopped may never go on.
+const holderPatience = 8 * time.Second
+
+// A StoppedError is a lock that a process holds which is stopped: by a signal,
+// by a debugger, or by a terminal.
+type StoppedError struct {
+	Path string
+	Pid  int
+}
+
+func (e *StoppedError) Error() string {
+	return fmt.Sprintf("lock %s: it is held by process %d, which is stopped", e.Path, e.Pid)
+}
+
+func (e *StoppedError) Unwrap() error { return ErrLocked }
+
+// Hint is the cure.
+func (e *StoppedError) Hint() string {
+	return fmt.Sprintf("let it go on (kill -CONT %d), or end it (kill -KILL %d): what it was about is then completed or undone", e.Pid, e.Pid)
+}
+
+// stoppedHolder returns the process that locked the file, when it is stopped;
+// 0 when it is not, or is not to be found. The kernel lists who has each lock by
+// device and inode.
+func stoppedHolder(path string) int {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	locks, err := ReadFile("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(locks)) {
+		// 1: FLOCK ADVISORY WRITE 708 00:16:1234 0 EOF
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || f[5] != file {
+			continue
+		}
+		pid, err := strconv.Atoi(f[4])
+		if err == nil && pid > 0 && stopped(pid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+func stopped(pid int) bool {
+	b, err := ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	i := strings.LastIndexByte(string(b), ')')
+	if err != nil || i < 0 || i+2 >= len(b) {
+		return false
+	}
+	return b[i+2] == 'T' || b[i+2] == 't'
+}
 
 // A Lock is held by the open file description it made, so goroutines of one
 // process exclude each other like processes do, and a killed holder's lock
@@ -42,10 +102,17 @@ func TryAcquire(path string) (l *Lock, ok bool, err error) {
 func acquire(ctx context.Context, path string, how int) (*Lock, error) {
 	// flock that waits cannot be interrupted by a context. The holders are
 	// short, so asking again soon is as good, and a stopped holder is named.
+	look := time.Now().Add(holderPatience)
 	for wait := 200 * time.Microsecond; ; wait = min(wait*2, 20*time.Millisecond) {
 		l, err := lockOnce(path, how)
 		if !errors.Is(err, ErrLocked) {
 			return l, err
+		}
+		if time.Now().After(look) {
+			if pid := stoppedHolder(path); pid != 0 {
+				return nil, &StoppedError{path, pid}
+			}
+			look = time.Now().Add(holderPatience)
 		}
 		select {
 		case <-ctx.Done():
