@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,9 @@ func (e *Engine) MountContainer(ctx context.Context, name string) (ContainerMoun
 	}
 	if mounted(m.Path) {
 		return m, nil
+	}
+	if err := os.Remove(m.Path); errors.Is(err, unix.ENOTEMPTY) {
+		e.keepFound(r.ID, m.Path)
 	}
 	if err := os.MkdirAll(m.Path, 0o700); err != nil {
 		return m, fmt.Errorf("mount container %s: %w", r.Name, err)
@@ -112,6 +116,26 @@ func (e *Engine) dropMount(id string, force bool) (was bool, err error) {
 			return true, fmt.Errorf("unmount container %s: %w", id, err)
 		}
 	}
-	os.Remove(path)
+	if err := os.Remove(path); errors.Is(err, unix.ENOTEMPTY) {
+		e.keepFound(id, path)
+	}
 	return was, nil
+}
+
+// keepFound puts aside what somebody wrote below a mount point while nothing
+// was mounted there: it is not the container's, and it is not ours to remove.
+func (e *Engine) keepFound(id, path string) {
+	dir := filepath.Join(e.o.RunRoot, "lost+found")
+	for n := range 100 {
+		to := filepath.Join(dir, id+"."+strconv.Itoa(n))
+		if _, err := os.Lstat(to); err == nil {
+			continue
+		}
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Rename(path, to)); err != nil {
+			e.warn("files below the mount point %s: %v", path, err)
+			return
+		}
+		e.warn("files that were written below the mount point of container %s while it was not mounted are in %s now", id, to)
+		return
+	}
 }

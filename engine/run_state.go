@@ -117,6 +117,9 @@ func (e *Engine) state(r *record) (*runState, error) {
 	}
 	s.ExitCode = 255
 	s.Error = fmt.Sprintf("the container's monitor (of process %d) was killed; its exit status is lost", pid)
+	if e.o.Rootless {
+		s.Error += " (the end of a login session kills a user's processes, unless loginctl enable-linger says otherwise)"
+	}
 	return s, nil
 }
 
