@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// within runs hull, which must end by itself in time and not panic. It may fail.
-func (m *machine) within(limit time.Duration, args ...string) result {
+// endsIn runs hull, which must end by itself in time and not panic. It may fail.
+func (m *machine) endsIn(limit time.Duration, args ...string) result {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -110,13 +110,13 @@ func TestF21DamagedState(t *testing.T) {
 			}
 			os.WriteFile(file, damaged, fi.Mode().Perm())
 			for kind, args := range looks {
-				r := m.within(10*time.Second, args...)
+				r := m.endsIn(10*time.Second, args...)
 				if own := strings.Contains(rel, strings.TrimSuffix(kind, "s")) || kind == "pods" || kind == "containers" && strings.Contains(rel, "pod"); !own && (r.code != 0 || strings.TrimSpace(r.out) != before[kind]) {
 					t.Errorf("%s damaged (way %d): hull %q: exit code %d\n%s%s", rel, i, args, r.code, r.out, r.errOut)
 				}
 			}
-			m.within(10*time.Second, "inspect", "made", "runs")
-			m.within(20*time.Second, "system", "check")
+			m.endsIn(10*time.Second, "inspect", "made", "runs")
+			m.endsIn(20*time.Second, "system", "check")
 		}
 		os.WriteFile(file, whole, fi.Mode().Perm())
 	}
@@ -148,7 +148,7 @@ func TestF22F23ManyWriters(t *testing.T) {
 					{"tag", "localhost/fx:1", "localhost/" + name + ":1"}, {"volume", "create", name}, {"rename", name, name + "x"},
 					{"rmi", "localhost/" + name + ":1"}, {"volume", "rm", name}, {"rm", name + "x"},
 				} {
-					if r := m.within(2*time.Minute, args...); r.code != 0 || r.errOut != "" {
+					if r := m.endsIn(2*time.Minute, args...); r.code != 0 || r.errOut != "" {
 						t.Errorf("hull %q: exit code %d: %s", args, r.code, r.errOut)
 					}
 				}
@@ -178,7 +178,7 @@ func TestF24LockedByOthers(t *testing.T) {
 	}
 	for _, args := range [][]string{{"ps", "-a"}, {"images"}, {"volume", "ls"}, {"inspect", "ended"}, {"logs", "ended"}, {"info"}, {"system", "df"}, {"network", "ls"}, {"events", "--stream=false"},
 		{"run", "--rm", "--network", "none", "localhost/fx:1", "true"}, {"start", "ended"}, {"rm", "-f", "ended"}, {"volume", "rm", "v"}} {
-		if r := m.within(30*time.Second, args...); r.code != 0 {
+		if r := m.endsIn(30*time.Second, args...); r.code != 0 {
 			t.Errorf("hull %q with all files locked: exit code %d: %s", args, r.code, r.errOut)
 		}
 	}
@@ -204,11 +204,11 @@ func TestF38HolderStopped(t *testing.T) {
 	})
 	holder.Process.Signal(syscall.SIGSTOP)
 	begin := time.Now()
-	r := m.within(60*time.Second, "volume", "rm", "v")
+	r := m.endsIn(60*time.Second, "volume", "rm", "v")
 	if r.code == 0 || !strings.Contains(r.errOut, strconv.Itoa(holder.Process.Pid)) || !strings.Contains(r.errOut, "stopped") {
 		t.Errorf("after %v: exit code %d, want an error that names process %d: %s", time.Since(begin), r.code, holder.Process.Pid, r.errOut)
 	}
-	if r := m.within(10*time.Second, "volume", "ls", "-q"); r.code != 0 || strings.TrimSpace(r.out) != "v" {
+	if r := m.endsIn(10*time.Second, "volume", "ls", "-q"); r.code != 0 || strings.TrimSpace(r.out) != "v" {
 		t.Errorf("volume ls: exit code %d: %s%s", r.code, r.out, r.errOut)
 	}
 	holder.Process.Kill()
@@ -244,7 +244,7 @@ func TestF39MixedVerbs(t *testing.T) {
 						}
 					}
 				}
-				if r := m.within(2*time.Minute, verb...); strings.Contains(r.errOut, "locked") {
+				if r := m.endsIn(2*time.Minute, verb...); strings.Contains(r.errOut, "locked") {
 					t.Errorf("hull %q: %s", verb, r.errOut)
 				}
 			}
