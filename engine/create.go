@@ -45,7 +45,7 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 	if err := e.Recover(ctx); err != nil {
 		e.warn("%v", err)
 	}
-	r := &record{Version: recordVersion, ID: newID(), Name: o.Name, Created: time.Now(), Options: o, starting: starting}
+	r := &record{Version: recordVersion, ID: newID(), Name: o.Name, Created: time.Now(), Options: o, ByRun: starting}
 	r.Options.Env = resolveEnv(o)
 	var err error
 	if r.Runtime, err = e.findRuntime(e.o.Runtime); err != nil {
@@ -85,6 +85,9 @@ func (e *Engine) createOf(ctx context.Context, o CreateOptions, starting bool, b
 		return nil, nil, errors.New(`sdnotify policy "healthy" requires a healthcheck to be set`)
 	}
 	if err := e.settleNames(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	if err := e.sealSecrets(ctx, r); err != nil {
 		return nil, nil, err
 	}
 	l, err := e.lock(ctx, "container", r.ID)
@@ -130,10 +133,10 @@ func (e *Engine) build(ctx context.Context, r *record) error {
 	if err := e.settleUser(ctx, r); err != nil {
 		return err
 	}
-	if err := e.settleSecrets(ctx, r); err != nil {
+	if err := e.settleSecrets(r); err != nil {
 		return err
 	}
-	if !r.starting {
+	if !r.ByRun {
 		// The spec is made once now, so that what is wrong is said at create.
 		f, err := e.dryFacts(r)
 		if err != nil {

@@ -60,6 +60,9 @@ type record struct {
 	Step    bool            `json:",omitempty"`
 	Builder state.ProcessID `json:",omitzero"`
 
+	// ByRun says that it was created by a command that starts it at once.
+	ByRun bool `json:",omitempty"`
+
 	// step is what RunStep was told.
 	step *StepOptions
 	// dir is where the record lies; transient says that it is below RUN.
@@ -67,8 +70,8 @@ type record struct {
 	transient bool
 	// noted says that there is a file of what it is to be.
 	noted bool
-	// starting says that Run creates it.
-	starting bool
+	// sealed are the secrets for settleSecrets.
+	sealed [][]byte
 	// made is what Prepare returned, when it was this process that called it.
 	made []oci.Mount
 }

@@ -119,7 +119,7 @@ func (e *Engine) recoverContainer(ctx context.Context, id string) error {
 		if err := e.giveBack(ctx, r, s); err != nil {
 			return err
 		}
-		if r.Options.AutoRemove {
+		if r.Options.AutoRemove && (r.ByRun || s.Started) {
 			return e.discard(ctx, r)
 		}
 		return nil

@@ -15,9 +15,10 @@ import (
 	"hull/state"
 )
 
-// settleSecrets copies the secrets, sealed, to the container's own directory:
-// what it was made with stays the same, whatever becomes of the secret.
-func (e *Engine) settleSecrets(ctx context.Context, r *record) error {
+// sealSecrets reads the secrets and seals them for the container: what it was
+// made with stays the same, whatever becomes of the secret. It starts programs,
+// so no lock is held.
+func (e *Engine) sealSecrets(ctx context.Context, r *record) error {
 	for i, s := range r.Options.Secrets {
 		x, err := e.loadSecret(s.Name)
 		if err != nil {
@@ -31,13 +32,21 @@ func (e *Engine) settleSecrets(ctx context.Context, r *record) error {
 		if err != nil {
 			return err
 		}
-		dir := filepath.Join(r.dir, "secrets")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("keep secret %s: %w", s.Name, err)
+		r.sealed = append(r.sealed, seal(key, data, copyPurpose(r, strconv.Itoa(i))))
+	}
+	return nil
+}
+
+// settleSecrets keeps what sealSecrets made in the container's own directory.
+func (e *Engine) settleSecrets(r *record) error {
+	dir := filepath.Join(r.dir, "secrets")
+	for i, sealed := range r.sealed {
+		err := os.MkdirAll(dir, 0o700)
+		if err == nil {
+			err = state.WriteFile(dir, strconv.Itoa(i)+".sealed", sealed, 0o600, false)
 		}
-		name := strconv.Itoa(i)
-		if err := state.WriteFile(dir, name+".sealed", seal(key, data, copyPurpose(r, name)), 0o600, false); err != nil {
-			return fmt.Errorf("keep secret %s: %w", s.Name, err)
+		if err != nil {
+			return fmt.Errorf("keep secret %s: %w", r.Options.Secrets[i].Name, err)
 		}
 	}
 	return nil

@@ -72,7 +72,7 @@ func TestSecretSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &record{ID: newID(), dir: t.TempDir(), Options: CreateOptions{Secrets: []Secret{{Name: "a", Mode: 0o400}, {Name: "a", Env: true, Target: "A"}}}}
-	if err := e.settleSecrets(ctx, r); err != nil {
+	if err := errors.Join(e.sealSecrets(ctx, r), e.settleSecrets(r)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.SecretRemove(ctx, "a"); err != nil {
@@ -109,7 +109,7 @@ func TestSECR01SecretsAreSealed(t *testing.T) {
 	}
 	r := &record{ID: newID(), Options: CreateOptions{Secrets: []Secret{{Name: "a", Mode: 0o400}, {Name: "a", Env: true, Target: "A"}}}}
 	r.dir = e.containerDir(r.ID)
-	if err := e.settleSecrets(ctx, r); err != nil {
+	if err := errors.Join(e.sealSecrets(ctx, r), e.settleSecrets(r)); err != nil {
 		t.Fatal(err)
 	}
 	err := filepath.WalkDir(e.o.Root, func(path string, d os.DirEntry, err error) error {

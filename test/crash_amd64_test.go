@@ -27,7 +27,7 @@ import (
 // A sample by default; make crash takes every point. CRASH_ONLY is a regular
 // expression of commands, CRASH_AT one point, CRASH_SHARD=i/n a share,
 // CRASH_SEED repeats a sample, CRASH_TRACE=1 prints the points.
-func TestF01F04F07F09F10F50KilledAtEveryCall(t *testing.T) {
+func TestF01F04F07F09F10F50F70F71KilledAtEveryCall(t *testing.T) {
 	crashPoints(t, stepper.Writes, stepper.KillProcess, stepper.KillTree)
 }
 

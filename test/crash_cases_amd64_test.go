@@ -18,6 +18,8 @@ type crashCase struct {
 	argv   func(l *lab) []string
 	// done says whether its effect is there as a whole.
 	done func(l *lab) error
+	// holds says what must be so as soon as the command has ended, however.
+	holds func(l *lab) error
 	// again are commands that take a half back before the command is tried
 	// again, as a user would; they must succeed.
 	again [][]string
@@ -210,9 +212,18 @@ func objectCases() []crashCase {
 			done: prints("map[hull:", "inspect -f {{.NetworkSettings.Networks}} victim"), after: fields(dropVictim)},
 		{name: "pod create", argv: line("pod create --name victim"), done: exists("pod", "victim"), after: fields("pod rm -f victim")},
 		{name: "pod start", before: lines("pod create --name victim"), argv: line("pod start victim"), done: prints("Running", "pod inspect -f {{.State}} victim"), after: fields("pod rm -f -t 0 victim")},
+		{name: "run --pod", before: lines("pod create --name victim", "pod start victim"), argv: line("run -d --pod victim --name member localhost/keep:1 sleep 100000"), done: is("member", "running 0"),
+			again: fields("rm -f -t 0 member"), after: fields("pod rm -f -t 0 victim")},
 		{name: "pod rm", before: lines("pod create --name victim", "run -d --pod victim --name member localhost/keep:1 sleep 100000"), argv: line("pod rm -f -t 0 victim"), done: gone("pod", "victim"),
 			after: fields("pod rm -f -t 0 victim")},
 		{name: "secret create", argv: line("secret create victim IN/secret"), done: exists("secret", "victim"), after: fields("secret rm victim")},
+		{name: "secret create --replace", before: lines("secret create victim IN/secret"), argv: line("secret create --replace victim IN/other"), holds: func(l *lab) error {
+			r := l.run("secret", "inspect", "--showsecret", "-f", "{{.SecretData}}", "victim")
+			if text := strings.TrimSpace(r.out); r.code != 0 || text != "hush" && text != "other" {
+				return fmt.Errorf("the secret is neither the old nor the new: %s", r)
+			}
+			return nil
+		}, done: prints("other", "secret inspect --showsecret victim"), after: fields("secret rm victim")},
 		{name: "secret rm", before: lines("secret create victim IN/secret"), argv: line("secret rm victim"), done: gone("secret", "victim"), after: fields("secret rm victim")},
 		{name: "system prune", before: lines("create --label victim=1 --name victim localhost/keep:1 true", "volume create --label victim=1 victim", "network create --label victim=1 victim"),
 			argv: line("system prune -f --volumes --filter label=victim=1"), done: gone("container", "victim"), after: fields(dropVictim, "volume rm -f victim", "network rm -f victim")},

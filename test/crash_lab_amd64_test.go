@@ -222,7 +222,7 @@ func (l *lab) inputs() error {
 	if err := write("victim.tar", map[string]string{"etc/a": strings.Repeat("a", 70000), "etc/b": "b"}); err != nil {
 		return err
 	}
-	for name, text := range map[string]string{"secret": "hush\n", "ctx/Containerfile": "FROM localhost/keep:1\nCOPY file /file\nRUN echo run >/ran\n", "ctx/file": "file\n"} {
+	for name, text := range map[string]string{"secret": "hush\n", "other": "other\n", "ctx/Containerfile": "FROM localhost/keep:1\nCOPY file /file\nRUN echo run >/ran\n", "ctx/file": "file\n"} {
 		name = filepath.Join(l.dir, "in", name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err

@@ -110,6 +110,34 @@ func verifyImage(root, id string) error {
 	return nil
 }
 
+// verifyFiles reads the files that containers find names in: each is whole, and
+// ends with its line (F70). And no file of the store holds the secret as it is (F71).
+func (l *lab) verifyFiles() {
+	for _, pattern := range []string{"hosts", "resolv.conf"} {
+		files, _ := filepath.Glob(filepath.Join(l.dir, "run/containers/*", pattern))
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if text := string(b); err != nil || !strings.HasSuffix(text, "\n") || pattern == "hosts" && !strings.Contains(text, "localhost") {
+				l.problem("%s is half written: %q %v", f, b, err)
+			}
+		}
+	}
+	for _, top := range []string{"root", "run"} {
+		filepath.WalkDir(filepath.Join(l.dir, top), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || strings.Contains(path, "/snapshots/") || strings.Contains(path, "/sha256/") {
+				return nil
+			}
+			if b, _ := os.ReadFile(path); bytes.Contains(b, []byte("hush\n")) || bytes.Contains(b, []byte("aHVzaAo")) { // or base64 of it
+				l.problem("%s holds a secret", path)
+			}
+			return nil
+		})
+	}
+}
+
 func exist(path string) bool { _, err := os.Lstat(path); return err == nil }
 
 // verifyLayer compares an archive's entries with a directory.

@@ -250,6 +250,12 @@ func (w *worker) check(c *crashCase, a stepper.Action, res labResult, hit bool) 
 			w.problem("hull %s afterwards: %s", strings.Join(args, " "), r)
 		}
 	}
+	if c.holds != nil {
+		if err := c.holds(w.lab); err != nil {
+			w.problem("%v", err)
+		}
+	}
+	w.verifyFiles()
 	err := c.done(w.lab)
 	if res.code == 0 && !res.late && err != nil && a != stepper.KillProcess && errText(err) != errText(never(nil)) {
 		w.problem("it said that it succeeded, and %v", err)
