@@ -116,6 +116,9 @@ func (l *lab) verifyFiles() {
 	for _, pattern := range []string{"hosts", "resolv.conf"} {
 		files, _ := filepath.Glob(filepath.Join(l.dir, "run/containers/*", pattern))
 		for _, f := range files {
+			if !exist(filepath.Join(filepath.Dir(f), "state.json")) {
+				continue // it does not run, and a start writes it anew
+			}
 			b, err := os.ReadFile(f)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
