@@ -163,7 +163,7 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 		return err
 	}
 	if !r.transient {
-		if err := e.clearRun(r, s); err != nil {
+		if err := e.clearRun(r); err != nil {
 			return fmt.Errorf("remove run directory: %w", err)
 		}
 	}
@@ -172,17 +172,26 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 }
 
 // clearRun removes what a run had below RUN, but for a state that found no room
-// elsewhere.
-func (e *Engine) clearRun(r *record, s *runState) error {
+// elsewhere. A state that says "running" goes first: while it is there, the exit
+// record must be, which tells how that ended.
+func (e *Engine) clearRun(r *record) error {
 	dir := e.containerRun(r.ID)
+	file := filepath.Join(dir, "state.json")
 	kept, err := e.loadState(r)
-	if err != nil || kept.running() || !fileExists(filepath.Join(dir, "state.json")) {
+	if err != nil || kept.running() || !fileExists(file) {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		return os.RemoveAll(dir)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, d := range entries {
+		if d.Name() != filepath.Base(file) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, d.Name())))
+		}
 	}
-	return e.saveState(r, s)
+	return errors.Join(errs...)
 }
 
 // group opens the cgroup of a state; nil when it has none or cannot be told.

@@ -14,10 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hull/format"
-	"hull/image"
 	"hull/layer"
 	"hull/snapshot"
 	"hull/state"
@@ -462,37 +459,4 @@ func (e *Engine) VolumeExport(ctx context.Context, name string, w io.Writer) err
 	}
 	defer root.Close()
 	return layer.WriteTree(ctx, w, root)
-}
-
-// VolumeImport unpacks a tar archive, compressed or not, into a volume.
-func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) error {
-	v, l, err := e.openVolume(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	root, err := os.Open(v.Mountpoint)
-	if err != nil {
-		return fmt.Errorf("import into volume %s: %w", v.Name, err)
-	}
-	defer root.Close()
-	z, _, err := image.Decompress(e.codec(), r)
-	if err != nil {
-		return fmt.Errorf("import into volume %s: %w", v.Name, err)
-	}
-	defer z.Close()
-	// Files come one by one: should the power fail meanwhile, the volume says so.
-	v.Importing = true
-	if err := e.saveVolume(v); err != nil {
-		return err
-	}
-	if err := layer.Apply(ctx, root, z, layer.ApplyOptions{Plain: true}); err != nil {
-		return fmt.Errorf("import into volume %s: %w", v.Name, err)
-	}
-	// What was put there by hand is not to be covered by an image's files (VOL-03).
-	v.NeedsCopyUp, v.Importing = false, false
-	if err := unix.Syncfs(int(root.Fd())); err != nil {
-		return fmt.Errorf("import into volume %s: %w", v.Name, err)
-	}
-	return e.saveVolume(v)
 }
