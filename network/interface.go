@@ -222,7 +222,7 @@ func (s *setup) connect() error {
 				return err
 			}
 		}
-		s.settle()
+		s.settle(r, six)
 		return nil
 	})
 }
@@ -246,8 +246,12 @@ func (s *setup) kinds() string {
 // bridge notices some milliseconds later, and a packet lost meanwhile, such as
 // a first SYN, is sent again only after a second. Asked for a device's state,
 // kernels from 6.8 first work off what is due; older ones answer and wait.
-func (s *setup) settle() {
+// Inside the container, where there is, IPv6 does not begin before that.
+func (s *setup) settle(there *routes, six bool) {
 	for _, p := range s.nets {
+		if six {
+			_, _ = there.link(p.joined.Interface)
+		}
 		if p.joined.HostName != "" {
 			_, _ = s.h.routes.link(p.joined.HostName)
 			_, _ = s.h.routes.link(p.joined.Bridge)
