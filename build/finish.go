@@ -37,6 +37,12 @@ func (b *building) finish(ctx context.Context, st *stage) (image.Image, error) {
 	if err != nil {
 		return image.Image{}, err
 	}
+	if o.Confidential != nil {
+		if err := st.confidential(ctx, *o.Confidential); err != nil {
+			return image.Image{}, fmt.Errorf("make a confidential workload: %w", err)
+		}
+		changed = true
+	}
 	st.config.BuildCache = nil // the base's is about its own steps
 	if o.InlineCache {
 		if err := b.inline(st); err != nil {

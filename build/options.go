@@ -67,6 +67,8 @@ type Options struct {
 	InlineCache bool
 
 	SBOM SBOM
+	// Confidential makes an encrypted disk of the image; nil does not.
+	Confidential *Confidential
 	// Attest is stated beside the image, of these names: the caller puts both
 	// into a list, which has the names then.
 	Attest      Attest

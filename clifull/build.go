@@ -28,6 +28,7 @@ type buildFlags struct {
 	timestamp, epoch                *int64
 	layers, inherit                 *bool
 	squash                          bool
+	confidential                    string
 	inheritNotes, skipUnused        *bool
 	pullPolicy                      string
 	quiet, push, check              bool
@@ -126,6 +127,7 @@ func (b *buildFlags) declareImage(f *command.Flags) {
 	command.Optional(f, &b.timestamp, "timestamp", "", "seconds", "Every time in the image, as seconds since 1970: the image's, its history's and its files'", parseSeconds)
 	command.Optional(f, &b.epoch, "source-date-epoch", "", "seconds", "Time of the image and its history, as seconds since 1970 (environment SOURCE_DATE_EPOCH)", parseSeconds)
 	f.BoolVar(&o.Rewrite, "rewrite-timestamp", false, "Let no file of the new layers be younger than --source-date-epoch")
+	f.StringVar(&b.confidential, "cw", "", "Make a confidential workload for krun, an encrypted disk: KEY=VALUE[,...] of type, attestation_url, passphrase, workload_id, slop, firmware_library, ignore_attestation_errors, cpus and memory")
 	f.BoolVar(&b.squash, "squash", false, "Make one layer of all that the instructions change")
 	f.BoolVar(&o.SquashAll, "squash-all", false, "Make one layer of the whole image, that of its base too")
 	f.Bool("disable-compression", true, "Layers are stored uncompressed here, and compressed by push: for compatibility")
@@ -219,6 +221,11 @@ func (b *buildFlags) options(args []string) (build.Options, error) {
 	}
 	if err := b.setStatements(&o); err != nil {
 		return o, err
+	}
+	if b.confidential != "" {
+		if o.Confidential, err = parseConfidential(b.confidential); err != nil {
+			return o, err
+		}
 	}
 	o.DropLabels = b.inherit != nil && !*b.inherit
 	o.DropNotes = b.inheritNotes != nil && !*b.inheritNotes
