@@ -93,6 +93,11 @@ func (e *Engine) Shutdown(ctx context.Context, o StopOptions) ([]string, error) 
 		return nil, err
 	}
 	defer l.Release()
+	// First, so that one that is cut short, as by systemd's patience, does not
+	// keep the next Boot from its work.
+	if err := os.Remove(filepath.Join(e.o.RunRoot, bootedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("note the shutdown: %w", err)
+	}
 	list, err := e.bootMembers(func(r *record, s *runState) bool { return r.startsAtBoot(s) && s.running() })
 	if err != nil {
 		return nil, err
@@ -108,8 +113,5 @@ func (e *Engine) Shutdown(ctx context.Context, o StopOptions) ([]string, error) 
 		}
 		return nil
 	})
-	if rerr := os.Remove(filepath.Join(e.o.RunRoot, bootedFile)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-		err = errors.Join(err, fmt.Errorf("note the shutdown: %w", rerr))
-	}
 	return stopped, err
 }
