@@ -379,57 +379,73 @@ func (e *Engine) restoreLayers(ctx context.Context, id string) error {
 
 // unbuild takes away what build made, in the opposite order; what is not
 // there is no error. The name goes last: while it is taken, nobody can meet
-// the leftovers under it.
+// the leftovers under it. When something of it cannot be taken away the
+// container is gone all the same, and the rest is the next command's, unless
+// nothing has gone yet.
 func (e *Engine) unbuild(ctx context.Context, r *record, anonymous bool) error {
 	unhide, err := e.hide(r)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	if _, err := e.dropMount(r.ID, true); err != nil {
-		errs = append(errs, err)
+	if gone, err := e.dropRoot(ctx, r); err != nil && !gone {
+		unhide()
+		return err
+	} else if err != nil {
+		return e.leaveContainer(r, err)
 	}
-	if r.Options.Rootfs == "" {
-		snaps, err := e.Snapshots()
-		if err == nil {
-			err = snaps.Remove(ctx, r.ID)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	if err := e.unpinMounts(ctx, r); err != nil {
-		errs = append(errs, err)
-	}
-	if err := e.releaseIDs(ctx, r); err != nil {
-		errs = append(errs, err)
-	}
+	errs := []error{e.unpinMounts(ctx, r), e.releaseIDs(ctx, r)}
 	if anonymous {
 		for _, m := range r.Mounts {
 			if m.Type == "volume" && m.Anonymous {
-				if err := e.removeAnonymous(ctx, m.Source, r.ID); err != nil {
-					errs = append(errs, err)
-				}
+				errs = append(errs, e.removeAnonymous(ctx, m.Source, r.ID))
 			}
 		}
 	}
-	if len(errs) > 0 {
-		unhide()
-		return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return e.leaveContainer(r, err)
 	}
-	e.releasePair(r)
+	errs = []error{e.releasePair(r)}
 	if r.Name != "" {
-		e.releaseName(r)
+		errs = append(errs, e.releaseName(r))
 	}
 	for _, dir := range []string{e.containerRun(r.ID), e.containerDir(r.ID)} {
 		if err := os.RemoveAll(dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove container directory: %w", err))
 		}
 	}
-	if !r.transient && len(errs) == 0 {
-		errs = append(errs, syncIfThere(filepath.Join(e.o.Root, "containers")))
+	if err := errors.Join(errs...); err != nil {
+		return e.leaveContainer(r, err)
 	}
-	return errors.Join(errs...)
+	if r.transient {
+		return nil
+	}
+	return syncIfThere(filepath.Join(e.o.Root, "containers"))
+}
+
+// leaveContainer leaves a container that is gone, but for what err tells of, to
+// the next command.
+func (e *Engine) leaveContainer(r *record, err error) error {
+	e.leave("container", r.ID)
+	return hint(fmt.Errorf("remove container %s: %w", firstOf(r.Name, r.ID), err), "the container is gone; the next command removes what is left of it")
+}
+
+// dropRoot removes a container's root file system. gone says that it cannot be
+// mounted any more.
+func (e *Engine) dropRoot(ctx context.Context, r *record) (gone bool, err error) {
+	if _, err := e.dropMount(r.ID, true); err != nil {
+		return false, err
+	}
+	if r.Options.Rootfs != "" {
+		return true, nil
+	}
+	snaps, err := e.Snapshots()
+	if err == nil {
+		err = snaps.Remove(ctx, r.ID)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return snaps != nil && !snaps.Has(r.ID), err
 }
 
 // syncIfThere waits until the disk has the names in dir, if there is one.

@@ -151,6 +151,7 @@ type Engine struct {
 	selinuxOn   bool // see selinux
 	groups      groupManager
 	refound     sync.Once // see refind
+	left        sync.Map  // see leave
 }
 
 // lazy makes a value once: a command pays only for the stores it uses.

@@ -143,17 +143,18 @@ func (e *Engine) claimPair(r *record) (lsm.Pair, error) {
 func pairName(p lsm.Pair) string { return fmt.Sprintf("c%d,c%d", p.Low, p.High) }
 
 // releasePair gives the container's pair back, when it is its own.
-func (e *Engine) releasePair(r *record) {
+func (e *Engine) releasePair(r *record) error {
 	if r.Labels == nil {
-		return
+		return nil
 	}
 	c, err := lsm.ParseContext(r.Labels.Process)
 	if err != nil {
-		return
+		return nil // it took none
 	}
 	if p, ok := lsm.ParsePair(c.Level); ok {
-		e.releaseAt(e.pairDirs(), pairName(p), r)
+		return e.releaseAt(e.pairDirs(), pairName(p), r)
 	}
+	return nil
 }
 
 // mountLabel is the label of the container's files, "" without SELinux.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"hull/state"
 )
@@ -12,14 +13,29 @@ import (
 // A lock is held by a verb that changes an object. Its file is there only
 // while it is held: a file that nobody holds was left by a holder that was
 // killed, and so Recover knows what to look at without looking at everything.
-type lock struct{ held *state.Lock }
+type lock struct {
+	held *state.Lock
+	left *sync.Map // see leave
+}
+
+// leave keeps the file of a lock, of this kind and name, that this process
+// holds: what the verb could not do to the end is the next command's, as if it
+// had been killed.
+func (e *Engine) leave(kind, name string) { e.left.Store(kind+"-"+name, true) }
+
+func (e *Engine) newLock(held *state.Lock) *lock { return &lock{held, &e.left} }
 
 // Release gives the lock back. A nil lock and one released twice do no harm.
 func (l *lock) Release() {
-	if l != nil && l.held != nil {
-		l.held.Remove()
-		l.held = nil
+	if l == nil || l.held == nil {
+		return
 	}
+	if _, left := l.left.LoadAndDelete(filepath.Base(l.held.File().Name())); left {
+		l.held.Release()
+	} else {
+		_ = l.held.Remove() // a file that stays says of itself that it was released
+	}
+	l.held = nil
 }
 
 // abandon ends the hold and leaves the file, as a kill would: what is
@@ -61,7 +77,7 @@ func (e *Engine) lockAsLeft(ctx context.Context, kind, name string) (*lock, erro
 	if err != nil {
 		return nil, fmt.Errorf("lock %s %s: %w", kind, name, err)
 	}
-	return &lock{l}, nil
+	return e.newLock(l), nil
 }
 
 // unlockGone gives back the lock of a container that was not made after all.

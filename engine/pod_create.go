@@ -168,10 +168,14 @@ func (e *Engine) unbuildPod(ctx context.Context, p *podRecord) error {
 // dropPod removes the record and gives the name free.
 func (e *Engine) dropPod(p *podRecord) error {
 	e.removePodGroup(p)
-	if err := state.Remove(e.podFile(p.ID), true); err != nil && !errors.Is(err, os.ErrNotExist) {
+	err := state.Remove(e.podFile(p.ID), true)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = e.releaseName(&record{ID: p.ID, Name: p.Name})
+	}
+	if err != nil {
+		e.leave("pod", p.ID)
 		return fmt.Errorf("remove pod %s: %w", p.Name, err)
 	}
-	e.releaseName(&record{ID: p.ID, Name: p.Name})
 	return nil
 }
 

@@ -352,13 +352,19 @@ func (e *Engine) dropClaim(file, id string) {
 }
 
 // releaseName gives r's name free.
-func (e *Engine) releaseName(r *record) { e.releaseAt(e.nameDirs(), r.Name, r) }
+func (e *Engine) releaseName(r *record) error { return e.releaseAt(e.nameDirs(), r.Name, r) }
 
-func (e *Engine) releaseAt(dirs [2]string, name string, r *record) {
+func (e *Engine) releaseAt(dirs [2]string, name string, r *record) error {
+	var errs []error
 	for _, dir := range dirs {
 		file := filepath.Join(dir, name)
-		if id, err := os.Readlink(file); err == nil && id == r.ID {
-			os.Remove(file)
+		id, err := os.Readlink(file)
+		if err == nil && id == r.ID {
+			err = os.Remove(file)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("release name %s: %w", name, err))
 		}
 	}
+	return errors.Join(errs...)
 }

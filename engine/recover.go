@@ -46,7 +46,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		if err != nil || !ok {
 			continue // somebody is at work on it
 		}
-		l := &lock{held}
+		l := e.newLock(held)
 		if err := e.recoverAs(ctx, d.Name()); err != nil {
 			errs = append(errs, err)
 			l.abandon()

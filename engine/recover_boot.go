@@ -114,7 +114,7 @@ func (e *Engine) recoverLeft(ctx context.Context, kind, name string, do func(con
 	if err != nil || !ok {
 		return err
 	}
-	l := &lock{held}
+	l := e.newLock(held)
 	defer l.Release()
 	return do(ctx, name)
 }

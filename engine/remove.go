@@ -130,17 +130,19 @@ func (e *Engine) Rename(ctx context.Context, name, to string) error {
 	if err := e.claimName(r); err != nil {
 		return err
 	}
-	if err := e.saveRecord(r); err != nil {
-		e.releaseName(r)
-		return err
-	}
+	// Whatever fails from here on, the record says which name is the container's.
 	gone := *r
 	gone.Name = old
-	e.releaseName(&gone)
-	if !r.transient {
-		if err := state.SyncDir(e.nameDirs()[1]); err != nil {
-			return fmt.Errorf("rename container %s: %w", to, err)
-		}
+	err = e.saveRecord(r)
+	if err == nil {
+		err = e.releaseName(&gone)
+	}
+	if err == nil && !r.transient {
+		err = state.SyncDir(e.nameDirs()[1])
+	}
+	if err != nil {
+		e.leave("container", r.ID)
+		return fmt.Errorf("rename container %s: %w", old, err)
 	}
 	e.event(ctx, "container", "rename", r, map[string]string{"oldName": old})
 	return nil

@@ -75,6 +75,7 @@ func (e *Engine) start(ctx context.Context, r *record, s *runState, o startOptio
 	session, err := t.run(ctx)
 	if err != nil {
 		if gerr := e.giveBack(context.WithoutCancel(ctx), r, s); gerr != nil {
+			e.leave("container", r.ID)
 			e.warn("undo the start of container %s: %v", r.ID, gerr)
 		}
 		return nil, err

@@ -79,8 +79,11 @@ func (s *Store) commit(ctx context.Context, dir string, chain, parent oci.Digest
 	if err := chain.Validate(); err != nil {
 		return err
 	}
-	if s.look(chain) == stale {
-		if err := s.dropStale(ctx, short(chain)); err != nil {
+	// What is in the way is of no use: this one is whole.
+	name := short(chain)
+	useless := func() bool { return s.isStale(name) || s.isBroken(name) }
+	if useless() {
+		if err := s.drop(ctx, name, useless); err != nil {
 			return err
 		}
 	}

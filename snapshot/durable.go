@@ -162,8 +162,7 @@ func (s *Store) DropUnsynced(ctx context.Context) error {
 	s.mu.Unlock()
 	var errs []error
 	for name, text := range marks {
-		err := s.drop(ctx, name, func(is string) bool { return is == text })
-		errs = append(errs, err)
+		errs = append(errs, s.drop(ctx, name, func() bool { return s.markOf(name) == text }))
 	}
 	return errors.Join(errs...)
 }
@@ -253,8 +252,14 @@ func (s *Store) collectStale(ctx context.Context) error {
 
 // isStale looks at a layer by the name of its directory.
 func (s *Store) isStale(name string) bool {
-	text, err := os.Readlink(filepath.Join(s.dir, "l", name, marked))
-	return err == nil && !s.ofThisBoot(text)
+	text := s.markOf(name)
+	return text != "" && !s.ofThisBoot(text)
+}
+
+// markOf is a layer's mark; "" without one.
+func (s *Store) markOf(name string) string {
+	text, _ := os.Readlink(filepath.Join(s.dir, "l", name, marked))
+	return text
 }
 
 // topOf is the topmost layer of a list.
@@ -263,16 +268,27 @@ func topOf(lower string) string { return lower[:min(16, len(lower))] }
 // dropStale removes a stale layer. What stands on it, if anything does, cannot
 // be mounted until the layer is there again.
 func (s *Store) dropStale(ctx context.Context, name string) error {
-	return s.drop(ctx, name, func(mark string) bool { return !s.ofThisBoot(mark) })
+	return s.drop(ctx, name, func() bool { return s.isStale(name) })
 }
 
-// drop removes a layer whose mark is still such a one.
-func (s *Store) drop(ctx context.Context, name string, is func(mark string) bool) error {
+// isBroken reports a directory that has a layer's name and does not say which
+// layer it is.
+func (s *Store) isBroken(name string) bool {
+	dir := filepath.Join(s.dir, "l", name)
+	if _, err := os.Lstat(dir); err != nil {
+		return false
+	}
+	chain, err := state.ReadFile(filepath.Join(dir, "chain"))
+	return err != nil || oci.Digest(chain).Validate() != nil
+}
+
+// drop removes a layer if it is still one to be removed.
+func (s *Store) drop(ctx context.Context, name string, is func() bool) error {
 	l, err := s.lock(ctx, true)
 	if err != nil {
 		return err
 	}
-	if text, err := os.Readlink(filepath.Join(s.dir, "l", name, marked)); err != nil || !is(text) { // another was quicker
+	if !is() { // another was quicker
 		l.Release()
 		return nil
 	}

@@ -261,3 +261,21 @@ func TestLeave(t *testing.T) {
 		}
 	}
 }
+
+// A layer that does not say which one it is makes room for the same layer.
+func TestBrokenLayerIsMadeAgain(t *testing.T) {
+	s := open(t, t.TempDir(), "boot-1")
+	chain := addLayer(t, s, "", "a", "a")
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.layerDir(chain), "chain"), make([]byte, 71), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.Exists(chain) {
+		t.Error("the broken layer is whole")
+	}
+	if addLayer(t, s, "", "a", "a"); !s.Exists(chain) {
+		t.Error("the layer was not made again")
+	}
+}

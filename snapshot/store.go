@@ -290,6 +290,12 @@ func (s *Store) detach(chain oci.Digest) (string, error) {
 // removedPrefix begins the names of active snapshots that are being removed.
 const removedPrefix = "removed-"
 
+// Has reports whether an active snapshot of that name is there.
+func (s *Store) Has(name string) bool {
+	_, err := os.Lstat(s.activeDir(name))
+	return err == nil
+}
+
 // Remove removes an active snapshot; fs.ErrNotExist when it is not there. One
 // whose removal was cut off, or failed, is there no longer, and Remove goes on
 // with it. After Leave its files may go later than its name.
