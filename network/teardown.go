@@ -15,7 +15,7 @@ import (
 type TeardownOptions struct {
 	ContainerID string
 	// Search is for a container whose Setup may have been cut off before it
-	// wrote down what it took: that is looked for.
+	// wrote down all that it took: that is looked for.
 	Search bool
 }
 
@@ -24,19 +24,23 @@ type TeardownOptions struct {
 // itself; nobody waits for it. Calling it again, or for a container that has
 // no network, is no error.
 func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
-	r, err := m.readRecord(o.ContainerID)
-	if errors.Is(err, fs.ErrNotExist) {
-		if o.Search {
-			err = m.search(o.ContainerID)
-		} else {
-			err = nil
-		}
-		if err == nil {
-			return nil
-		}
+	err := m.teardown(o.ContainerID)
+	if err == nil && o.Search {
+		err = m.search(o.ContainerID)
 	}
 	if err != nil {
 		return fmt.Errorf("tear down the networks of container %s: %w", short(o.ContainerID), err)
+	}
+	return nil
+}
+
+func (m *Manager) teardown(container string) error {
+	r, err := m.readRecord(container)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	if len(r.Ports) > 0 && r.Outside.Pid == 0 {
 		h, err := m.host()
@@ -51,7 +55,8 @@ func (m *Manager) Teardown(ctx context.Context, o TeardownOptions) error {
 	return m.forget(r)
 }
 
-// search gives back what no record tells of.
+// search gives back what no record tells of, and removes what writers that were
+// killed left.
 func (m *Manager) search(container string) error {
 	dir, err := m.bootDir()
 	if err != nil {

@@ -11,8 +11,10 @@
 //   - One lock an object. A Lock is an flock on a file of its own, which is
 //     never renamed; there is no fixed number of them and no lock above all.
 //   - Names are claimed with link(2), which fails when the name is taken.
-//   - What takes several steps begins with an Intent. The next command finds
-//     the intents whose owner is dead, and completes or undoes them.
+//   - What takes several steps is done under the object's lock, whose file is
+//     there only while it is held. One that nobody holds (Lock.Found) is the
+//     intent of a command that was killed: whoever comes next completes its
+//     change, or takes it back.
 //
 // What a reboot ends anyway is written without syncing (durable false) into
 // the run directory. A ProcessID names a process beyond the reuse of its

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -136,45 +135,6 @@ func TestLockEndsWithContext(t *testing.T) {
 		t.Error(err)
 	} else {
 		s.Release()
-	}
-}
-
-func TestIntentsOfTheDead(t *testing.T) {
-	set := OpenIntents(filepath.Join(t.TempDir(), "intents"), false)
-	mine, err := set.Begin("pull", map[string]string{"name": "busybox"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, err := set.Pending(); err != nil || len(p) != 0 {
-		t.Errorf("Pending = %v, %v: the intent of a living process", p, err)
-	}
-	// The same intent of a process that has ended.
-	cmd := exec.Command("true")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	owner, err := IdentifyProcess(cmd.Process.Pid)
-	if err != nil {
-		t.Skip("the process ended before it was looked at")
-	}
-	cmd.Wait()
-	mine.Owner = owner
-	if err := mine.Update(map[string]string{"name": "alpine"}); err != nil {
-		t.Fatal(err)
-	}
-	p, err := set.Pending()
-	if err != nil || len(p) != 1 {
-		t.Fatalf("Pending = %v, %v, want one", p, err)
-	}
-	var payload map[string]string
-	if err := p[0].Decode(&payload); err != nil || payload["name"] != "alpine" {
-		t.Errorf("payload %v, %v", payload, err)
-	}
-	if err := p[0].Done(); err != nil {
-		t.Error(err)
-	}
-	if p, _ := set.Pending(); len(p) != 0 {
-		t.Errorf("Pending after Done = %v", p)
 	}
 }
 
