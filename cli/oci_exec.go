@@ -103,8 +103,8 @@ func (e *ociExecFlags) build(own *oci.Process, args []string) (*oci.Process, err
 		if err != nil {
 			return nil, err
 		}
-		p := new(oci.Process)
-		if err := json.Unmarshal(data, p); err != nil {
+		p, err := ociruntime.DecodeProcess(data)
+		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", e.process, err)
 		}
 		return p, nil

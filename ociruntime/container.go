@@ -101,10 +101,11 @@ func (r *Runtime) Load(id string) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load container %s: %w", id, err)
 	}
-	c := &Container{dir: dir}
-	if err := json.Unmarshal(data, c); err != nil {
+	c, err := decode[Container](data)
+	if err != nil {
 		return nil, fmt.Errorf("load container %s: %w", id, err)
 	}
+	c.dir = dir
 	return c, nil
 }
 
@@ -136,7 +137,7 @@ func (r *Runtime) List() ([]*Container, error) {
 }
 
 func (c *Container) save() error {
-	data, err := json.Marshal(c)
+	data, err := state.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("save container %s: %w", c.ID, err)
 	}
@@ -208,8 +209,8 @@ func LoadBundle(bundle string) (*oci.Spec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
-	spec := new(oci.Spec)
-	if err := json.Unmarshal(data, spec); err != nil {
+	spec, err := decode[oci.Spec](data)
+	if err != nil {
 		return nil, fmt.Errorf("read bundle: config.json: %w", err)
 	}
 	if spec.Root == nil || spec.Root.Path == "" {
@@ -234,6 +235,21 @@ func LoadBundle(bundle string) (*oci.Spec, error) {
 	}
 	return spec, nil
 }
+
+// decode reads JSON. encoding/json would first study each of the
+// specification's types, which takes longer than a container's mounts do; it is
+// asked where it explains better what is wrong.
+func decode[T any](data []byte) (*T, error) {
+	v := new(T)
+	if state.Unmarshal(data, v) == nil {
+		return v, nil
+	}
+	v = new(T)
+	return v, json.Unmarshal(data, v)
+}
+
+// DecodeProcess reads a process of the specification, as exec gets it.
+func DecodeProcess(data []byte) (*oci.Process, error) { return decode[oci.Process](data) }
 
 // deviceRules are the configuration's between what every runtime denies and allows (CG-02):
 // nothing but the default devices, unless the configuration says so.

@@ -3,7 +3,6 @@ package ociruntime
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"hull/oci"
 	"hull/plan"
+	"hull/state"
 )
 
 func hasEarlyHooks(h *oci.Hooks) bool {
@@ -41,7 +41,7 @@ func runHooks(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, p
 
 // eachHook calls run for each hook, with the state and until the hook's time is over.
 func eachHook(ctx context.Context, kind string, hooks []oci.Hook, s oci.State, run func(context.Context, *oci.Hook, []byte) error) error {
-	data, err := json.Marshal(s)
+	data, err := state.Marshal(s)
 	if err != nil {
 		return err
 	}

@@ -223,14 +223,14 @@ func FuzzCompile(f *testing.F) {
 		f.Add(sections[0].text, options)
 	}
 	f.Fuzz(func(t *testing.T, config, options string) {
-		var spec oci.Spec
 		var g goldenOptions
-		if json.Unmarshal([]byte(config), &spec) != nil || json.Unmarshal([]byte(options), &g) != nil || g.Preserve > 100 || g.Facts.LastCapability < 0 || g.Facts.LastCapability > 62 {
+		spec, err := decode[oci.Spec]([]byte(config))
+		if err != nil || json.Unmarshal([]byte(options), &g) != nil || g.Preserve > 100 || g.Facts.LastCapability < 0 || g.Facts.LastCapability > 62 {
 			return
 		}
-		p, _, err := Compile(&spec, g.options())
+		p, _, err := Compile(spec, g.options())
 		if g.Join {
-			p, _, err = CompileJoin(&spec, JoinOptions{CompileOptions: g.options(), Pidfd: os.Stdin})
+			p, _, err = CompileJoin(spec, JoinOptions{CompileOptions: g.options(), Pidfd: os.Stdin})
 		}
 		if err != nil {
 			return
