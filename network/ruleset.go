@@ -17,9 +17,9 @@ import (
 //	  map ports4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
 //	  map any4   { type inet_proto . inet_service : ipv4_addr . inet_service; }
 //	  map ports6, any6                                 # the same for IPv6
-//	  chain prerouting  { type nat hook prerouting priority dstnat; fib daddr type local jump publish; }
-//	  chain output      { type nat hook output priority dstnat; # not to loopback addresses
+//	  chain prerouting  { type nat hook prerouting priority dstnat; # not to loopback addresses
 //	                      ip daddr & 255.0.0.0 != 127.0.0.0 fib daddr type local jump publish; … }
+//	  chain output      { type nat hook output priority dstnat; the same }
 //	  chain publish     { dnat ip to meta l4proto . ip daddr . th dport map @ports4; … }
 //	  chain postrouting { type nat hook postrouting priority srcnat;
 //	                      meta mark & 0x2000 != 0 masquerade;
@@ -116,12 +116,15 @@ func tableRules(refuse expr) []rule {
 	published := []expr{loadCt(unix.NFT_CT_STATUS, reg0), mask(reg0, native32(ctDNAT)), notEqual(reg0, 0, 0, 0, 0)}
 	known := []expr{loadCt(unix.NFT_CT_STATE, reg0), mask(reg0, native32(ctEstablished|ctRelated)), notEqual(reg0, 0, 0, 0, 0)}
 
-	r := []rule{
-		{"prerouting", join(toLocal, publish)},
-		{"output", join(v4, loadPayload(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4, reg0), mask(reg0, []byte{255, 0, 0, 0}),
-			notEqual(reg0, 127, 0, 0, 0), toLocal, publish)},
-		{"output", join(v6, loadPayload(unix.NFT_PAYLOAD_NETWORK_HEADER, 24, 16, nameIn),
-			notEqual(nameIn, append(make([]byte, 15), 1)...), toLocal, publish)},
+	// What a neighbour sends to a loopback address is left to the kernel, which
+	// drops it.
+	var r []rule
+	for _, c := range []string{"prerouting", "output"} {
+		r = append(r,
+			rule{c, join(v4, loadPayload(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4, reg0), mask(reg0, []byte{255, 0, 0, 0}),
+				notEqual(reg0, 127, 0, 0, 0), toLocal, publish)},
+			rule{c, join(v6, loadPayload(unix.NFT_PAYLOAD_NETWORK_HEADER, 24, 16, nameIn),
+				notEqual(nameIn, append(make([]byte, 15), 1)...), toLocal, publish)})
 	}
 	r = append(r, publishRules(v4, v6)...)
 	return append(r,
@@ -236,7 +239,7 @@ func (f *filter) laid() (bool, error) {
 			}
 		}
 		if c == "publish" {
-			n += 3 // the jumps to it
+			n += 4 // the jumps to it
 		}
 		want = append(want, uint32(n))
 	}

@@ -180,7 +180,9 @@ func serve(t testing.TB, ns *os.File, port int) {
 func get(ns *os.File, address string) (string, error) {
 	var c net.Conn
 	err := inNamespace(ns, func() (err error) {
-		c, err = net.DialTimeout("tcp", address, time.Second)
+		// A packet that a device of the test's own loses, which has just been
+		// made, is sent again after a second.
+		c, err = net.DialTimeout("tcp", address, 3*time.Second)
 		return err
 	})
 	if err != nil {

@@ -1,7 +1,9 @@
 package test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -9,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func count(t testing.TB, variable string, usual int) int {
 
 // F41, F42, F43: a start is killed at each of its messages to the kernel's
 // network; the next command leaves neither device, rule nor lease of it.
-func TestF41KilledInNetworkSetup(t *testing.T) {
+func TestF41F42F43KilledInNetworkSetup(t *testing.T) {
 	needs(t, "strace")
 	inOwnHost(t)
 	m := newMachine(t, "")
@@ -98,33 +99,45 @@ func TestF44StartsInALoop(t *testing.T) {
 }
 
 // 64 starts at once on one network leave nothing, and each has an address of
-// its own.
+// its own as long as all of them run.
 func TestManyStartsOnOneNetwork(t *testing.T) {
 	inOwnHost(t)
 	m := newMachine(t, "")
 	m.ok("network", "create", "quay")
 	n := count(t, "HULL_NET_AT_ONCE", 16)
-	var mu sync.Mutex
 	seen := map[string]int{}
 	commands := make([]*exec.Cmd, n)
-	outputs := make([]strings.Builder, n)
+	ends := make([]io.Closer, n)
+	outputs := make([]io.Reader, n)
 	for i := range n { // on this thread: it is the one in the test's host
-		commands[i] = m.command("run", "--rm", "--network", "quay", "fx:1", "sh", "-c", "ip -4 -o addr show eth0; sleep 1")
-		commands[i].Stdout, commands[i].Stderr = &outputs[i], &outputs[i]
-		if err := commands[i].Start(); err != nil {
+		c := m.command("run", "-i", "--rm", "--network", "quay", "fx:1", "sh", "-c", "ip -4 -o addr show eth0; cat")
+		in, err := c.StdinPipe()
+		if err == nil {
+			outputs[i], err = c.StdoutPipe()
+		}
+		if err == nil {
+			c.Stderr = os.Stderr
+			err = c.Start()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		commands[i], ends[i] = c, in
 	}
-	for i, c := range commands {
-		err := c.Wait()
-		f := strings.Fields(outputs[i].String())
+	for i := range commands {
+		line, err := bufio.NewReader(outputs[i]).ReadString('\n')
+		f := strings.Fields(line)
 		if err != nil || len(f) < 4 {
-			t.Errorf("start %d: %v %s", i, err, outputs[i].String())
+			t.Errorf("start %d: %v %q", i, err, line)
 			continue
 		}
-		mu.Lock()
 		seen[f[3]]++
-		mu.Unlock()
+	}
+	for i, c := range commands {
+		ends[i].Close()
+		if err := c.Wait(); err != nil {
+			t.Errorf("start %d: %v", i, err)
+		}
 	}
 	for a, times := range seen {
 		if times != 1 {
@@ -132,6 +145,7 @@ func TestManyStartsOnOneNetwork(t *testing.T) {
 		}
 	}
 	m.nothingLeft(fmt.Sprintf("%d at once", n))
+	t.Logf("%d at once, %d addresses", n, len(seen))
 }
 
 // netnsOf is the name that a process's network namespace has in /proc.
