@@ -52,6 +52,9 @@ func (e *Engine) Logs(ctx context.Context, name string, o LogsOptions, f func(Lo
 	}
 	file, err := l.readAll(path)
 	if err == nil {
+		err = l.tellGap()
+	}
+	if err == nil {
 		err = l.flush()
 	}
 	if file != nil {
@@ -78,14 +81,17 @@ type logReader struct {
 	f     func(LogLine) error
 	kept  []LogLine // with --tail: the last lines so far; nil shows each at once
 	rest  []byte    // not yet a whole record
+	gap   int       // bytes since the last record that are none
+	last  time.Time // of the last record
 }
 
 // readAll reads the rotated files, the oldest first, then the log, which is returned open.
 func (l *logReader) readAll(path string) (*os.File, error) {
+	// A rotation that was cut off leaves one number out.
 	old := 0
-	for ; old < 1000; old++ {
-		if _, err := os.Lstat(path + "." + strconv.Itoa(old+1)); err != nil {
-			break
+	for n := 1; n <= old+2 && n < 1000; n++ {
+		if _, err := os.Lstat(path + "." + strconv.Itoa(n)); err == nil {
+			old = n
 		}
 	}
 	for n := old; n > 0; n-- {
@@ -148,17 +154,26 @@ func (l *logReader) feed(p []byte) error {
 	for {
 		i := bytes.IndexByte(l.rest, '\n')
 		if i < 0 {
-			if len(l.rest) > maxLogLine {
-				l.rest = l.rest[:0] // no record is so long
+			if len(l.rest) > maxLogLine { // no record is so long
+				l.gap += len(l.rest)
+				l.rest = l.rest[:0]
 			}
 			return nil
 		}
-		line, ok := l.parse(l.rest[:i])
-		if ok {
-			line.Text = bytes.Clone(line.Text)
+		// Zeroes are what a power cut leaves of a write, before the next one.
+		record := bytes.TrimLeft(l.rest[:i], "\x00")
+		line, ok := l.parse(record)
+		if l.gap += i - len(record); !ok {
+			l.gap += len(record) + 1
+			l.rest = l.rest[i+1:]
+			continue
 		}
-		l.rest = l.rest[i+1:]
-		if !ok || !l.o.Since.IsZero() && line.Time.Before(l.o.Since) {
+		line.Text = bytes.Clone(line.Text)
+		l.rest, l.last = l.rest[i+1:], line.Time
+		if err := l.tellGap(); err != nil {
+			return err
+		}
+		if !l.o.Since.IsZero() && line.Time.Before(l.o.Since) {
 			continue
 		}
 		if !l.o.Until.IsZero() && line.Time.After(l.o.Until) {
@@ -171,6 +186,15 @@ func (l *logReader) feed(p []byte) error {
 			return err
 		}
 	}
+}
+
+// tellGap says, in the place of what cannot be read, how much it is.
+func (l *logReader) tellGap() error {
+	n := l.gap
+	if l.gap = 0; n == 0 || !l.o.Since.IsZero() && l.last.Before(l.o.Since) || !l.o.Until.IsZero() && l.last.After(l.o.Until) {
+		return nil
+	}
+	return l.take(LogLine{Time: l.last, Stderr: true, Text: fmt.Appendf(nil, "hull: %d bytes of the log are damaged", n)})
 }
 
 func (l *logReader) take(line LogLine) error {

@@ -58,7 +58,7 @@ func openLog(c *Config) (*logWriter, error) {
 // open opens the file in the directory that was opened before, and takes
 // nothing that somebody may have planted there (LOG-02).
 func (w *logWriter) open() error {
-	fd, err := openRetry(w.dir, w.name, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	fd, err := openRetry(w.dir, w.name, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -72,6 +72,13 @@ func (w *logWriter) open() error {
 		return errLogFile
 	}
 	w.fd, w.size = fd, st.Size
+	// What follows half a record of a writer that was killed is another record.
+	var last [1]byte
+	if n, err := unix.Pread(fd, last[:], st.Size-1); st.Size > 0 && err == nil && n == 1 && last[0] != '\n' {
+		if n, err := unix.Write(fd, []byte{'\n'}); err == nil {
+			w.size += int64(n)
+		}
+	}
 	return nil
 }
 

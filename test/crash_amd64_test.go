@@ -34,7 +34,8 @@ func TestF01F04F07F09F10F50F70F71KilledAtEveryCall(t *testing.T) {
 // A call that fails, with each error that it may have, makes the command fail
 // with one clear error and nothing half done, or not at all. What a sync that
 // failed was to save is lost, as a disk may lose it. CRASH_ERRNO=1, 2… takes
-// only the first, second… error of each call.
+// only the first, second… error of each call, CRASH_ERRNO=-1 one, another at
+// each point.
 func TestF28F34F35F36FailedAtEveryCall(t *testing.T) {
 	crashPoints(t, stepper.Writes, stepper.Fail)
 }

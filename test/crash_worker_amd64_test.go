@@ -21,7 +21,7 @@ type crashOrder struct {
 	Index, Of   int // its share of the points
 	Actions     []stepper.Action
 	Set         stepper.Set
-	Errno       int    // which of a call's errors, from 1; 0 is each
+	Errno       int    // which of a call's errors, from 1; 0 is each, below 0 one, another at each point
 	Only        string // a regular expression of cases
 	At          int    // one point only; 0 is all
 	Sample      int    // points taken at random, of all cases; 0 is all
@@ -175,8 +175,12 @@ func (w *worker) all(c *crashCase, a stepper.Action) error {
 
 // each does point with each error that the call can be made to fail with.
 func (w *worker) each(c *crashCase, a stepper.Action, n int) (hit bool, err error) {
-	if w.o.Errno > 0 || a != stepper.Fail {
-		p, err := w.point(c, a, n, w.o.Errno-1)
+	if w.o.Errno != 0 || a != stepper.Fail {
+		choose := w.o.Errno - 1
+		if w.o.Errno < 0 {
+			choose = n - w.o.Errno
+		}
+		p, err := w.point(c, a, n, choose)
 		return p != nil, err
 	}
 	for choose, of := 0, 1; choose < of; choose++ {
