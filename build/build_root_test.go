@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/user"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,58 +140,6 @@ func (h *hull) asUser(t *testing.T, archive string) *hull {
 	})
 	n.do(t, "load", "-q", "-i", archive)
 	return n
-}
-
-// TestF07Killed kills builds at many moments: what the cache serves afterwards
-// is right, and nothing is left.
-func TestF07Killed(t *testing.T) {
-	h := newHull(t)
-	dir := write(t, map[string]string{"f": "content", "Containerfile": `FROM localhost/base:1 AS a
-COPY f /f
-RUN echo 1 > /1 && rm /opt -r
-RUN --mount=type=cache,target=/c echo 2 > /2
-WORKDIR /w
-FROM a
-COPY --from=a /1 /from
-RUN cat /1 /2 /f > /3
-LABEL a=b
-`})
-	began := time.Now()
-	want := h.do(t, "build", "-q", "--timestamp", "0", dir)
-	took := time.Since(began)
-	h.do(t, "rmi", "-f", want)
-	h.do(t, "builder", "prune", "-af")
-	rounds := 60
-	if n, err := strconv.Atoi(os.Getenv("HULL_CRASH_RUNS")); err == nil {
-		rounds = n
-	}
-	killed, i := 0, 0
-	for ; killed < rounds && i < 4*rounds; i++ {
-		c := exec.Command(h.hull[0], append(slices.Clone(h.hull[1:]), "build", "-q", "--timestamp", "0", dir)...)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(rand.N(took + took/10))
-		_ = c.Process.Kill()
-		if err := c.Wait(); err != nil {
-			killed++
-		}
-		if i%3 == 0 {
-			continue // the next is killed upon what this one left
-		}
-		if got := h.do(t, "build", "-q", "--timestamp", "0", dir); got != want {
-			t.Fatalf("round %d: image %s, want %s", i, got, want)
-		}
-		h.do(t, "rmi", "-f", want)
-		if i%2 == 0 {
-			h.do(t, "builder", "prune", "-af")
-		}
-	}
-	if got := h.do(t, "build", "-q", "--timestamp", "0", dir); got != want {
-		t.Errorf("image %s, want %s", got, want)
-	}
-	t.Logf("%d of %d builds were killed before their end", killed, i)
-	h.nothingLeft(t)
 }
 
 // nothingLeft looks for mounts and directories of builds.

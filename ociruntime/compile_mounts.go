@@ -82,6 +82,9 @@ func (c *compiler) mount(m *oci.Mount) error {
 		c.devRO = true // when the devices are in it
 		o.set &^= unix.MOUNT_ATTR_RDONLY
 	}
+	if m.Type == "overlay" {
+		return c.mountOverlay(target, o)
+	}
 	fs := c.fsopen(m.Type, m.Source, o.data)
 	mnt := c.copyUp(m, fs, target, o)
 	if m.Type == "mqueue" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -152,44 +153,99 @@ func (c *compiler) fsconfig(fs plan.FD, option string) {
 // lowerdir+, else as one string when that is short, else by mount(2) with
 // names relative to a directory above all of them.
 func (c *compiler) overlay(o mountOptions, target string) (root plan.FD, attached bool, err error) {
-	var lower []string
-	var rest []string
+	lower, rest, err := c.overlayOptions(o)
+	if err != nil {
+		return 0, false, err
+	}
+	if !c.overlayFits(lower) {
+		return c.overlayByMount(lower, rest, o.set, target)
+	}
+	return c.overlayByParts(lower, rest, o.set), false, nil
+}
+
+// overlayOptions are the layers of a mount, and its other options.
+func (c *compiler) overlayOptions(o mountOptions) (lower, rest []string, err error) {
 	for _, d := range o.data {
 		if v, ok := strings.CutPrefix(d, "lowerdir="); ok {
 			lower = strings.Split(v, ":")
 			continue
 		}
 		if _, v, ok := strings.Cut(d, "="); ok && len(v) > maxConfigString {
-			return 0, false, fmt.Errorf("mount overlay: %s is longer than the %d bytes the kernel takes", d, maxConfigString)
+			return nil, nil, fmt.Errorf("mount overlay: %s is longer than the %d bytes the kernel takes", d, maxConfigString)
 		}
 		rest = append(rest, d)
 	}
-	rest = append(rest, c.labelOption("overlay", rest)...)
 	if len(lower) == 0 {
-		return 0, false, errors.New("mount overlay: no lowerdir")
+		return nil, nil, errors.New("mount overlay: no lowerdir")
 	}
-	long := 0
-	for _, l := range lower {
-		long = max(long, len(l))
+	return lower, append(rest, c.labelOption("overlay", rest)...), nil
+}
+
+// overlayFits says whether fsconfig can be told of the layers.
+func (c *compiler) overlayFits(lower []string) bool {
+	if !c.o.Facts.OverlayAppend {
+		return len(strings.Join(lower, ":")) <= maxConfigString
 	}
-	joined := strings.Join(lower, ":")
-	if len(joined) > maxConfigString && (!c.o.Facts.OverlayAppend || long > maxConfigString) {
-		return c.overlayByMount(lower, rest, o.set, target)
-	}
+	return !slices.ContainsFunc(lower, func(l string) bool { return len(l) > maxConfigString })
+}
+
+func (c *compiler) overlayByParts(lower, rest []string, attr uint64) plan.FD {
 	fs := c.b.Fsopen("overlay")
 	c.b.FsconfigString(fs, "source", "overlay")
-	if c.o.Facts.OverlayAppend && long <= maxConfigString {
+	if c.o.Facts.OverlayAppend {
 		for _, l := range lower {
 			c.b.FsconfigString(fs, "lowerdir+", l)
 		}
 	} else {
-		c.b.FsconfigString(fs, "lowerdir", joined)
+		c.b.FsconfigString(fs, "lowerdir", strings.Join(lower, ":"))
 	}
 	for _, d := range rest {
 		c.fsconfig(fs, d)
 	}
 	c.b.FsconfigCreate(fs)
-	return c.b.Fsmount(fs, o.set), false, nil
+	return c.b.Fsmount(fs, attr)
+}
+
+// mountOverlay mounts layers below the root: of several layers the names are
+// soon longer than one string of fsconfig. Where the kernel takes them neither
+// one by one nor as a string, mount(2) does it, on the open target.
+func (c *compiler) mountOverlay(target plan.FD, o mountOptions) error {
+	lower, rest, err := c.overlayOptions(o)
+	if err != nil {
+		return err
+	}
+	if c.overlayFits(lower) {
+		c.attach(c.overlayByParts(lower, rest, o.set), target, o)
+		return nil
+	}
+	data, err := overlayData(lower, rest)
+	if err != nil {
+		return err
+	}
+	// The attributes have the values of mount(2)'s flags; those of access times
+	// are the file system's own business.
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	c.b.Fchdir(target)
+	c.b.Mount("overlay", ".", "overlay", uintptr(o.set&flags), data)
+	c.b.Chdir("/")
+	c.b.Close(target)
+	return nil
+}
+
+// overlayData are the options as mount(2) takes them: at most a page.
+func overlayData(lower, rest []string) (string, error) {
+	words := []string{"lowerdir=" + strings.Join(lower, ":")}
+	for _, d := range rest {
+		if label, ok := strings.CutPrefix(d, "context="); ok {
+			d = `context="` + label + `"` // it may hold a comma
+		}
+		words = append(words, d)
+	}
+	data := strings.Join(words, ",")
+	if len(data) >= 4096 {
+		return "", fmt.Errorf("mount overlay: %d layers need %d bytes of options, of which this kernel takes 4095", len(lower), len(data))
+	}
+	return data, nil
 }
 
 // overlayByMount uses mount(2), whose data is at most a page: the directory
@@ -205,14 +261,9 @@ func (c *compiler) overlayByMount(lower, rest []string, attr uint64, target stri
 	for i, l := range lower {
 		short[i] = strings.TrimPrefix(l, dir)
 	}
-	for i, d := range rest {
-		if label, ok := strings.CutPrefix(d, "context="); ok {
-			rest[i] = `context="` + label + `"` // it may hold a comma
-		}
-	}
-	data := strings.Join(append([]string{"lowerdir=" + strings.Join(short, ":")}, rest...), ",")
-	if len(data) >= 4096 {
-		return 0, false, fmt.Errorf("mount overlay: %d layers need %d bytes of options, of which this kernel takes 4095", len(lower), len(data))
+	data, err := overlayData(short, rest)
+	if err != nil {
+		return 0, false, err
 	}
 	c.b.Chdir(dir)
 	c.b.Mount("overlay", target, "overlay", 0, data)

@@ -129,7 +129,8 @@ func TestOverlayManyLayers(t *testing.T) {
 	for _, d := range []string{"upper", "work", "target"} {
 		os.Mkdir(filepath.Join(base, d), 0o755)
 	}
-	spec := basicSpec(lower, "sh", "-c", "ls / | busybox grep -c layer; touch /x")
+	spec := basicSpec(lower, "sh", "-c", "ls / | busybox grep -c layer; touch /x; ls /many | busybox grep -c layer; touch /many/x || echo ro; busybox grep -c ' /many .*nodev' /proc/mounts")
+	spec.Mounts = append(spec.Mounts, oci.Mount{Destination: "/many", Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + strings.Join(lowers, ":"), "ro", "nodev"}})
 	facts, err := LookUp(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +146,7 @@ func TestOverlayManyLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, raw := range []bool{false, true} {
-			if out, code := launch(t, p, raw); out != "12\n" || code != 0 {
+			if out, code := launch(t, p, raw); !strings.HasPrefix(out, "12\n12\n") || !strings.HasSuffix(out, "ro\n1\n") || code != 0 {
 				t.Errorf("lowerdir+ %v: %q, status %d", appends, out, code)
 			}
 		}

@@ -51,6 +51,7 @@ type checker struct {
 	mounted bool          // the container's root is attached
 	pivoted bool
 	wd      FD   // the descriptor that the working directory was changed to
+	here    bool // the working directory is that of an open descriptor
 	user    bool // setresuid to somebody
 	capset  bool
 	sealed  bool // a filter is installed
@@ -195,7 +196,9 @@ func (c *checker) paths() string {
 	s := c.s
 	switch {
 	case s.nr == unix.SYS_FCHDIR:
-		c.wd = c.fd(0)
+		c.wd, c.here = c.fd(0), true
+	case s.nr == unix.SYS_CHDIR:
+		c.here = false
 	case s.nr == unix.SYS_PIVOT_ROOT, s.nr == unix.SYS_CHROOT:
 		// A plan that joins is given the root.
 		given := s.nr == unix.SYS_CHROOT && c.wd >= FirstFile && int(c.wd-FirstFile) < len(c.p.files)
@@ -206,6 +209,9 @@ func (c *checker) paths() string {
 		return ""
 	case s.nr == unix.SYS_MOVE_MOUNT && c.fd(2) == CWD, s.nr == unix.SYS_MOUNT && s.args[3]&(unix.MS_SLAVE|unix.MS_PRIVATE|unix.MS_SHARED|unix.MS_UNBINDABLE) == 0:
 		if c.mounted && s.args[3]&unix.MS_MOVE == 0 {
+			if s.nr == unix.SYS_MOUNT && c.here && c.str(1) == "." {
+				return "" // on an open directory
+			}
 			return "mounts by path after the root is attached"
 		}
 		c.mounted = true
