@@ -125,20 +125,3 @@ func (h *harness) recovered(what, name string) {
 		h.Errorf("%s: remove: %v", what, err)
 	}
 }
-
-// A container whose monitor was killed is noticed, and what it held is given
-// back.
-func TestKilledMonitorIsNoticed(t *testing.T) {
-	h := newHarness(t)
-	id := h.detached(h.options("sleep", "1000"))
-	s := h.status(id)
-	unix.Kill(s.Monitor, unix.SIGKILL)
-	unix.Kill(s.Pid, unix.SIGKILL)
-	h.eventually("the container is seen as ended", func() bool { return !h.status(id).running() })
-	if s := h.status(id); s.ExitCode != 255 || s.Error == "" {
-		t.Errorf("state = %+v, want an error and exit code 255", s)
-	}
-	if err := h.e.Start(t.Context(), id); err != nil {
-		t.Fatalf("start after its monitor was killed: %v", err)
-	}
-}

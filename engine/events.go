@@ -126,13 +126,21 @@ func isFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
+// maxEvent is the longest line that may be an event.
+const maxEvent = 1 << 20
+
 // readEvents reads whole lines to the file's end; what is left of one is
 // returned.
 func readEvents(file *os.File, rest []byte, f func(Event) error) ([]byte, error) {
 	r := bufio.NewReader(file)
 	for {
-		line, err := r.ReadBytes('\n')
-		rest = append(rest, line...)
+		line, err := r.ReadSlice('\n')
+		if len(rest) <= maxEvent { // what is longer is no event
+			rest = append(rest, line...)
+		}
+		if err == bufio.ErrBufferFull {
+			continue
+		}
 		if err != nil {
 			return rest, nil
 		}

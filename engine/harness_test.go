@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,6 +118,9 @@ func testDo(e *Engine, verb, name string) error {
 		return err
 	case "start":
 		return e.Start(ctx, name)
+	case "exec-sleep":
+		_, err := e.Exec(ctx, name, ExecOptions{Command: []string{"sleep", "77"}, Streams: Streams{Stdout: io.Discard, Stderr: io.Discard}})
+		return err
 	case "stop":
 		return e.Stop(ctx, name, StopOptions{})
 	case "rm":

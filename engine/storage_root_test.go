@@ -44,7 +44,7 @@ func TestSTO07EngineFilesAreLimited(t *testing.T) {
 // What removes images and what uses them go on at once, each as a process of
 // its own would: a container that could be made can be run, and in the end
 // nothing is left.
-func TestRemovalRacesUse(t *testing.T) {
+func TestF55RemovalRacesUse(t *testing.T) {
 	h := newHarness(t)
 	h.importRootfs("fx0:1")
 	end := time.Now().Add(2 * time.Second)

@@ -112,7 +112,7 @@ func TestStdin(t *testing.T) {
 
 // A lossless client that does not read holds the container up; when it reads
 // again, nothing is missing. Another client that does not read holds nothing up.
-func TestSlowReaders(t *testing.T) {
+func TestF60SlowReaders(t *testing.T) {
 	const lines = 200_000
 	s, dir := start(t, fmt.Sprintf("read x; i=0; while [ $i -lt %d ]; do echo line; i=$((i+1)); done", lines), func(o *monitor.StartOptions) {
 		o.Config.OpenStdin = true
