@@ -51,13 +51,13 @@ func (e *Engine) Copy(ctx context.Context, from, to CopyEnd, o CopyOptions) erro
 	}
 	defer target.Close()
 	if r, ok := from.Stream.(io.Reader); ok {
-		return dst.apply(ctx, target, r, o)
+		return errors.Join(dst.apply(ctx, target, r, o), dst.sync())
 	}
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(src.writeAs(ctx, pw, rename)) }()
 	err = dst.apply(ctx, target, pr, o)
 	pr.CloseWithError(errors.New("the copy ended"))
-	return err
+	return errors.Join(err, dst.sync())
 }
 
 // A copySide is an opened end.
@@ -65,8 +65,19 @@ type copySide struct {
 	root      *os.File // of the container, or of the host
 	path      string   // absolute
 	container bool
-	uid, gid  int // who owns what arrives, inside when it is a container
+	stays     bool // and does not run, but is there after a reboot
+	uid, gid  int  // who owns what arrives, inside when it is a container
 	own       owners
+}
+
+// sync waits until the disk has what was copied into a container that does not
+// run: the command says that it is there. (An overlay does the same when it is unmounted, a bind
+// mount does not.)
+func (c *copySide) sync() error {
+	if !c.stays {
+		return nil
+	}
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(c.root.Fd())))
 }
 
 func (c *copySide) close() {
@@ -105,7 +116,7 @@ func (e *Engine) openEnd(ctx context.Context, end CopyEnd) (*copySide, error) {
 	if !path.IsAbs(p) {
 		p = path.Join(workingDir(r), p) + trailing(p)
 	}
-	return &copySide{root: root, path: p, container: true, uid: int(r.User.UID), gid: int(r.User.GID), own: r.owners()}, nil
+	return &copySide{root: root, path: p, container: true, stays: !r.transient && !s.running(), uid: int(r.User.UID), gid: int(r.User.GID), own: r.owners()}, nil
 }
 
 // trailing keeps what path.Join drops and copying distinguishes.

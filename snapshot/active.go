@@ -70,10 +70,23 @@ func (s *Store) Prepare(ctx context.Context, name string, parent oci.Digest, o P
 	if err == nil {
 		err = s.fillActive(dir, below, a)
 	}
+	if c, is := s.d.(*copies); err == nil && is && c.bytes && below != "" && !o.Volatile {
+		err = syncDisk(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prepare snapshot %s: %w", name, errors.Join(err, s.removeTree(dir)))
 	}
 	return s.mounts(dir, a), nil
+}
+
+// syncDisk waits until the disk has all that was written to the file system of dir.
+func syncDisk(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
 }
 
 // fillActive makes what is in the directory of an active snapshot.

@@ -17,6 +17,8 @@ type copies struct {
 	clone func(path, below string) error // one that holds what below holds
 	end   func(path string)              // may be nil
 	where func(dir string) error         // may be nil: everywhere
+	// bytes says that clone writes files, which a power cut may leave empty.
+	bytes bool
 }
 
 func (c *copies) layered() bool              { return false }

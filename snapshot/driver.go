@@ -48,8 +48,10 @@ var drivers = []struct {
 	open func(s *Store) driver
 }{
 	{"overlay", func(s *Store) driver { return &overlay{s} }},
-	{"btrfs", func(s *Store) driver { return &copies{s, btrfsCreate, btrfsClone, btrfsDestroy, btrfsUsable} }},
-	{"vfs", func(s *Store) driver { return &copies{s, vfsCreate, copyTree, nil, nil} }},
+	{"btrfs", func(s *Store) driver {
+		return &copies{s: s, make: btrfsCreate, clone: btrfsClone, end: btrfsDestroy, where: btrfsUsable}
+	}},
+	{"vfs", func(s *Store) driver { return &copies{s: s, make: vfsCreate, clone: copyTree, bytes: true} }},
 }
 
 // Drivers lists the names of the drivers.

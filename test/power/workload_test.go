@@ -35,6 +35,7 @@ type step struct {
 type scene struct {
 	testing.TB
 	hull, dir, registry string
+	prefix              []string // of each command line
 	steps               []step
 }
 
@@ -118,7 +119,8 @@ func (s *scene) at(name string) store {
 type store struct{ root, run, driver string }
 
 func (s *scene) command(at store, stdin []byte, args ...string) *exec.Cmd {
-	c := exec.Command(s.hull, append(at.flags(), args...)...)
+	words := append(append(append(s.prefix[:len(s.prefix):len(s.prefix)], s.hull), at.flags()...), args...)
+	c := exec.Command(words[0], words[1:]...)
 	c.Stdin = bytes.NewReader(stdin)
 	return c
 }
