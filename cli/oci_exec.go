@@ -88,7 +88,7 @@ func (o *ociSession) runExec(ctx context.Context, r *ociruntime.Runtime, e *ociE
 		defer t.close()
 		e.Console = t.socket
 	}
-	e.Started = func(pid int) { foregroundStarted(t, pid, e.Detach) }
+	e.Started = t.follow(e.Detach)
 	code, err := r.Exec(ctx, args[0], e.ExecOptions)
 	if t != nil {
 		t.finish()

@@ -84,19 +84,18 @@ func (o *ociSession) run() *command.Command {
 			if err != nil {
 				return err
 			}
-			spec, err := ociruntime.LoadBundle(opts.Bundle)
-			if err != nil {
+			if opts.Spec, err = ociruntime.LoadBundle(opts.Bundle); err != nil {
 				return err
 			}
 			var t *foreground
-			if spec.Process != nil && spec.Process.Terminal && !detach && opts.ConsoleSocket == "" {
+			if p := opts.Spec.Process; p != nil && p.Terminal && !detach && opts.ConsoleSocket == "" {
 				if t, err = newForeground(o.session); err != nil {
 					return err
 				}
 				defer t.close()
 				opts.Console = t.socket
 			}
-			code, err := r.Run(ctx, args[0], ociruntime.RunOptions{CreateOptions: opts, Detach: detach, Keep: keep, Started: func(pid int) { foregroundStarted(t, pid, detach) }})
+			code, err := r.Run(ctx, args[0], ociruntime.RunOptions{CreateOptions: opts, Detach: detach, Keep: keep, Started: t.follow(detach)})
 			if t != nil {
 				t.finish()
 			}

@@ -22,7 +22,6 @@ type foreground struct {
 	master  *os.File
 	restore func()
 	done    sync.WaitGroup
-	signals chan os.Signal
 }
 
 func newForeground(s *session) (*foreground, error) {
@@ -33,17 +32,22 @@ func newForeground(s *session) (*foreground, error) {
 	return &foreground{s: s, ours: fds[0], socket: os.NewFile(uintptr(fds[1]), "console"), restore: func() {}}, nil
 }
 
-// foregroundStarted begins to copy; without a terminal it only passes signals on.
-func foregroundStarted(t *foreground, pid int, detach bool) {
+// follow begins to catch this program's signals and returns what the runtime is
+// to call when the container's process is there: it gets them, and its terminal
+// is copied when t is not nil.
+func (t *foreground) follow(detach bool) (started func(pid int)) {
 	if detach {
-		return
+		return nil
 	}
-	if t != nil {
-		if err := t.receive(); err == nil {
-			t.copy()
+	pass := forward(t)
+	return func(pid int) {
+		if t != nil {
+			if err := t.receive(); err == nil {
+				t.copy()
+			}
 		}
+		pass(pid)
 	}
-	forward(pid, t)
 }
 
 // receive takes the master out of the socket.
@@ -100,24 +104,47 @@ func (t *foreground) close() {
 	}
 }
 
-// forward passes this program's signals on to the container's process.
-func forward(pid int, t *foreground) {
-	ch := make(chan os.Signal, 64)
-	signal.Notify(ch)
+// endings are the signals that people and service managers send to a program in
+// the foreground.
+var endings = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
+
+// moment is how long a program runs before all of its signals are caught: the Go
+// runtime takes a millisecond for them, which is a third of a short program's life.
+const moment = 10 * time.Millisecond
+
+// forward catches this program's signals and passes them on to the process that
+// it is told of.
+func forward(t *foreground) (to func(pid int)) {
+	ch, target := make(chan os.Signal, 64), make(chan int, 1)
 	go func() {
-		for s := range ch {
-			sig := s.(unix.Signal)
-			switch sig {
-			case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
-			case unix.SIGWINCH:
-				if t != nil && t.master != nil {
-					t.resize()
-				}
-			default:
-				unix.Kill(pid, sig)
+		signal.Notify(ch, endings...)
+		pid := <-target
+		if t != nil {
+			signal.Notify(ch, unix.SIGWINCH)
+		}
+		all := time.After(moment)
+		for {
+			select {
+			case <-all:
+				signal.Notify(ch)
+			case s := <-ch:
+				passOn(s.(unix.Signal), pid, t)
 			}
 		}
 	}()
+	return func(pid int) { target <- pid }
+}
+
+func passOn(s unix.Signal, pid int, t *foreground) {
+	switch s {
+	case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
+	case unix.SIGWINCH:
+		if t != nil && t.master != nil {
+			t.resize()
+		}
+	default:
+		unix.Kill(pid, s)
+	}
 }
 
 // parseUser reads UID[:GID].

@@ -26,6 +26,8 @@ import (
 type CreateOptions struct {
 	// Bundle is the directory of config.json; it must be absolute.
 	Bundle string
+	// Spec is what LoadBundle read there; nil has it read.
+	Spec *oci.Spec
 	// ConsoleSocket is a Unix socket that gets the terminal's master.
 	ConsoleSocket string
 	// Console gets the terminal's master instead, when it is not nil: a socket of this program.
@@ -37,6 +39,13 @@ type CreateOptions struct {
 	// PreserveFDs is how many descriptors from 3 on are passed to the program.
 	PreserveFDs           int
 	NoPivot, NoNewKeyring bool
+}
+
+func (o *CreateOptions) load() (err error) {
+	if o.Spec == nil {
+		o.Spec, err = LoadBundle(o.Bundle)
+	}
+	return err
 }
 
 // A creation is one Create under way.
@@ -65,10 +74,10 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 	if err := validID(id); err != nil {
 		return nil, nil, err
 	}
-	spec, err := LoadBundle(o.Bundle)
-	if err != nil {
+	if err := o.load(); err != nil {
 		return nil, nil, err
 	}
+	spec := o.Spec
 	if err := Validate(spec); err != nil {
 		return nil, nil, err
 	}
@@ -87,7 +96,7 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 		return nil, nil, fmt.Errorf("make state directory: %w", err)
 	}
 	t := &creation{r: r, c: c, o: o}
-	err = t.run(ctx)
+	err := t.run(ctx)
 	t.agent.Close()
 	t.group.Release()
 	for _, f := range t.files {

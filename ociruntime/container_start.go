@@ -147,7 +147,7 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (code int, e
 		// What the program leaves behind in its own namespace is ours when that has none for it.
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
-	if spec, err := LoadBundle(o.Bundle); err == nil && spec.Process == nil {
+	if err := o.load(); err == nil && o.Spec.Process == nil {
 		return 0, errors.New("cannot run a container whose config.json has no process")
 	}
 	c, proc, err := r.create(ctx, id, o.CreateOptions)
