@@ -47,8 +47,9 @@ func (e *Engine) bootMembers(want func(*record, *runState) bool) ([]member, erro
 }
 
 // Boot starts the containers that are to run after a boot, each after those
-// that it needs. It does so once a boot: what a user stops later stays stopped
-// when it is called again. It returns the names of those it started.
+// that it needs. Those of --rm
+// that ended unseen go. It does so once a boot: what a user stops later stays
+// stopped when it is called again. It returns the names of those it started.
 func (e *Engine) Boot(ctx context.Context) ([]string, error) {
 	l, err := e.lock(ctx, "boot", "boot")
 	if err != nil {
@@ -63,7 +64,7 @@ func (e *Engine) Boot(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	var started []string
-	var errs []error
+	errs := []error{e.dropEnded(ctx)}
 	for _, wave := range waves(list) {
 		for _, m := range wave {
 			if ctx.Err() != nil {
@@ -82,6 +83,24 @@ func (e *Engine) Boot(ctx context.Context) ([]string, error) {
 		errs = append(errs, state.WriteFile(e.o.RunRoot, bootedFile, []byte(state.BootID()), 0o600, false))
 	}
 	return started, errors.Join(errs...)
+}
+
+// dropEnded removes the containers of --rm that ended with nobody there to do
+// it: a reboot of user space kills their monitors and keeps the run directory.
+func (e *Engine) dropEnded(ctx context.Context) error {
+	all, err := e.records()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range all {
+		if r.Options.AutoRemove {
+			if _, err := e.cleanup(ctx, r.ID); err != nil {
+				errs = append(errs, fmt.Errorf("remove container %s: %w", r.Name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Shutdown stops the containers that Boot is to start again, those first that

@@ -255,3 +255,21 @@ func TestShutdownIsNoUsersStop(t *testing.T) {
 		t.Errorf("after a user's stop: started %v, %v", started, err)
 	}
 }
+
+// A reboot of user space ends every process and keeps the run directory.
+func TestBootRemovesWhatWasToBeRemoved(t *testing.T) {
+	h := newHarness(t)
+	o := h.options("sleep", "1000")
+	o.AutoRemove = true
+	h.detached(o)
+	o.Name, o.AutoRemove, o.Restart = "kept", false, "always"
+	h.detached(o)
+	h.powerOff()
+	h.e = h.open()
+	if started, err := h.e.Boot(t.Context()); err != nil || !slices.Equal(started, []string{"kept"}) {
+		t.Errorf("started %v, %v", started, err)
+	}
+	if all, err := h.e.records(); err != nil || len(all) != 1 {
+		t.Errorf("%d containers, want the one that is kept; %v", len(all), err)
+	}
+}
