@@ -39,6 +39,8 @@ func (s *session) builderPrune() *command.Command {
 			f.Bytes(&reserved, "reserved-space", "", "Same as --keep-storage")
 			f.Bytes(&maxUsed, "max-used-space", "", "Same as --keep-storage")
 			f.Words("filter", "until=", "unused-for=")
+			f.String("builder", "", "Docker's: there is one builder, hull itself")
+			f.Hide("builder")
 		},
 		Run: func(ctx context.Context, _ []string) error {
 			o := engine.PruneBuildOptions{Steps: true, Caches: all, MaxBytes: max(keep, maxUsed, reserved)}
@@ -76,6 +78,10 @@ func (s *session) builderUsage() *command.Command {
 		Long:     "Lists results of build steps and directories of cache mounts, those used last first.",
 		Examples: []string{"buildx du"},
 		Args:     command.NoArgs,
+		Flags: func(f *command.Flags) {
+			f.String("builder", "", "Docker's: there is one builder, hull itself")
+			f.Hide("builder")
+		},
 		Run: func(ctx context.Context, _ []string) error {
 			e, err := s.open(ctx)
 			if err != nil {

@@ -41,6 +41,8 @@ func (s *session) bake() *command.Command {
 }
 
 func (b *bakeFlags) declare(f *command.Flags) {
+	f.String("builder", "", "Docker's: there is one builder, hull itself")
+	f.Hide("builder")
 	f.StringArrayVarP(&b.files, "file", "f", nil, "Bake file; - is standard input (may be given several times)")
 	f.StringArrayVar(&b.vars, "var", nil, "Set a variable of the file: NAME=VALUE")
 	f.StringArrayVar(&b.set, "set", nil, "Set an attribute of targets: PATTERN.KEY=VALUE, PATTERN.KEY+=VALUE to add")

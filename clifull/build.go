@@ -74,6 +74,8 @@ func (b *buildFlags) declare(f *command.Flags) {
 	b.registry.declareRetry(f)
 	f.StringSliceVar(&b.decryptionKeys, "decryption-key", nil, "Key that opens encrypted layers of base images: FILE[:PASSWORD]")
 	// Docker's flag; podman accepts it and does nothing, and so do scripts.
+	f.String("builder", "", "Docker's: there is one builder, hull itself")
+	f.Hide("builder")
 	f.Bool("disable-content-trust", false, "This is a Docker specific option and is a NOOP")
 }
 

@@ -25,14 +25,15 @@ import (
 )
 
 // openEngine opens the engine over the stores of this session.
-func (s *session) openEngine(ctx context.Context, place front.Place) (*engine.Engine, error) {
+func (s *session) openEngine(ctx context.Context, place front.Place, r *buildRunFlags) (*engine.Engine, error) {
 	o, err := s.engineOptions(place)
 	if err != nil {
 		return nil, err
 	}
-	// What containers.conf says is for containers, not for the steps of a build.
-	o.Defaults, o.Runtime, o.Runtimes, o.RuntimeFlags = engine.Defaults{}, "", nil, nil
-	o.Hooks, o.CDIDirs, o.NoEvents = s.globals.Hooks, s.globals.CDIDirs, true
+	// What containers.conf says is for containers, not for the steps of a build,
+	// but for where the runtimes are that a build may ask for.
+	o.Defaults, o.Runtime, o.RuntimeFlags = engine.Defaults{}, firstSet(r.ociRuntime, s.globals.Runtime), append(slices.Clone(s.globals.RuntimeFlags), r.runtimeFlags...)
+	o.Hooks, o.CDIDirs, o.NoEvents = append(slices.Clone(s.globals.Hooks), r.hooks...), s.globals.CDIDirs, true
 	return engine.Open(ctx, o)
 }
 
@@ -43,7 +44,7 @@ func (s *session) builder(ctx context.Context, f *buildFlags, show func(build.Ev
 		return nil, nil, err
 	}
 	s.stdout = place.Stdout
-	e, err := s.openEngine(ctx, place)
+	e, err := s.openEngine(ctx, place, &f.runtime)
 	if err != nil {
 		return nil, nil, err
 	}

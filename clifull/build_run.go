@@ -24,6 +24,9 @@ type buildRunFlags struct {
 	volumesC  bool
 	uidMap    []string
 	gidMap    []string
+
+	ociRuntime          string
+	runtimeFlags, hooks []string
 }
 
 func (r *buildRunFlags) declare(f *command.Flags) {
@@ -59,6 +62,9 @@ func (r *buildRunFlags) declare(f *command.Flags) {
 	f.StringArrayVar(&r.mounts, "mount", nil, "Mount for RUN, as run --mount has it")
 	f.BoolVar(&r.stdin, "stdin", false, "Pass standard input to RUN")
 	f.BoolVar(&r.volumesC, "compat-volumes", false, "Throw away what RUN writes to directories that are VOLUMEs")
+	f.StringVar(&r.ociRuntime, "runtime", "", "OCI runtime that runs RUN instead of hull's own: a name or a path")
+	f.StringArrayVar(&r.runtimeFlags, "runtime-flag", nil, "Global flag, without its dashes, for that runtime")
+	f.StringSliceVar(&r.hooks, "hooks-dir", nil, "Directory of OCI hooks for RUN")
 	r.declareLimits(f)
 }
 
