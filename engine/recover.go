@@ -72,10 +72,6 @@ func (e *Engine) recoverAs(ctx context.Context, file string) error {
 	return nil
 }
 
-func (e *Engine) recoverSecrets(ctx context.Context, name string) error {
-	return cleanTemp(e.secretsDir())
-}
-
 // cleanTemp removes what dead writers left in directories, which need not be there.
 func cleanTemp(dirs ...string) error {
 	var errs []error

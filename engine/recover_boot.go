@@ -104,7 +104,7 @@ func (e *Engine) recoverBoot(ctx context.Context) error {
 		}
 	}
 	e.newBoot("")
-	errs = append(errs, e.recoverNames(), e.recoverVolumes(ctx))
+	errs = append(errs, e.recoverNames(), e.recoverVolumes(ctx), e.recoverLeft(ctx, "secrets", "all", e.recoverSecrets))
 	return errors.Join(errs...)
 }
 

@@ -140,11 +140,16 @@ func (e *Engine) saveSecret(x *secretFile) error {
 
 // secrets reads all, by name.
 func (e *Engine) secrets() ([]*secretFile, error) {
+	all, _, err := e.readSecrets()
+	return all, err
+}
+
+// readSecrets is secrets with those that were replaced apart.
+func (e *Engine) readSecrets() (all, replaced []*secretFile, err error) {
 	entries, err := state.ReadDir(e.secretsDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list secrets: %w", err)
+		return nil, nil, fmt.Errorf("list secrets: %w", err)
 	}
-	var all []*secretFile
 	for _, d := range entries {
 		id, ok := strings.CutSuffix(d.Name(), ".json")
 		if !ok || !isHex(id) {
@@ -164,13 +169,32 @@ func (e *Engine) secrets() ([]*secretFile, error) {
 		}
 		all = append(all, x)
 	}
-	replaced := map[string]bool{}
+	old := map[string]bool{}
 	for _, x := range all {
-		replaced[x.Replaces] = true
+		old[x.Replaces] = true
 	}
-	all = slices.DeleteFunc(all, func(x *secretFile) bool { return replaced[x.ID] })
+	all = slices.DeleteFunc(all, func(x *secretFile) bool {
+		if old[x.ID] {
+			replaced = append(replaced, x)
+		}
+		return old[x.ID]
+	})
 	slices.SortFunc(all, func(a, b *secretFile) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
-	return all, nil
+	return all, replaced, nil
+}
+
+// recoverSecrets removes what was replaced and should be gone; the lock of all
+// secrets is held. Else it would be back when the one in its place is removed.
+func (e *Engine) recoverSecrets(ctx context.Context, name string) error {
+	if err := cleanTemp(e.secretsDir()); err != nil || name != "all" {
+		return err
+	}
+	_, replaced, err := e.readSecrets()
+	errs := []error{err}
+	for _, x := range replaced {
+		errs = append(errs, e.dropSecret(ctx, x))
+	}
+	return errors.Join(errs...)
 }
 
 // loadSecret finds a secret by its name, its ID or the beginning of its ID.
@@ -252,6 +276,9 @@ func (e *Engine) SecretRemove(ctx context.Context, name string) (string, error) 
 		return "", err
 	}
 	defer l.Release()
+	if err := e.recoverSecrets(ctx, "all"); err != nil {
+		return "", err
+	}
 	x, err := e.loadSecret(name)
 	if err != nil {
 		return "", err

@@ -146,12 +146,17 @@ func (l *lab) differences() []string {
 }
 
 // settled waits for what ends by itself, and returns the differences that stay
-// the same for a while.
+// the same for a while. Interfaces go with their namespace, which the kernel
+// takes away one after the other for the whole machine: they have longer.
 func (l *lab) settled() []string {
 	var before []string
 	for since := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		d := l.differences()
-		if len(d) == 0 || slices.Equal(d, before) && time.Since(since) > 1500*time.Millisecond {
+		patience := 1500 * time.Millisecond
+		if !slices.ContainsFunc(d, func(s string) bool { return !strings.HasPrefix(s, "left: interface ") }) {
+			patience = 30 * time.Second
+		}
+		if len(d) == 0 || slices.Equal(d, before) && time.Since(since) > patience {
 			return d
 		}
 		if !slices.Equal(d, before) {
