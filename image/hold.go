@@ -52,7 +52,7 @@ func (s *Store) garbageFile() string { return filepath.Join(s.dir, "garbage") }
 // MarkGarbage says, to the end of the last Hold, that content may be left over. It is not synced: after a
 // power cut a prune finds it too.
 func (s *Store) MarkGarbage() error {
-	if err := state.WriteFile(s.dir, "garbage", nil, 0o600, false); err != nil {
+	if err := state.Mark(s.garbageFile()); err != nil {
 		return fmt.Errorf("mark image content: %w", err)
 	}
 	return nil

@@ -180,6 +180,18 @@ func ReadFile(path string) ([]byte, error) {
 	}
 }
 
+// Mark makes an empty file, which says by its name what it has to say: it is
+// there or not, so it needs no temporary file. It is not synced.
+func Mark(path string) error {
+	fd, err := retry(func() (int, error) {
+		return unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	})
+	if err != nil {
+		return fmt.Errorf("mark %s: %w", path, err)
+	}
+	return unix.Close(fd)
+}
+
 // Claim makes path, with data in it, unless it exists: then the error is
 // ErrExist. Of several that claim a name at once, one gets it.
 func Claim(path string, data []byte, durable bool) error {
