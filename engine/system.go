@@ -250,6 +250,9 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, erro
 	if err != nil {
 		return found, err
 	}
+	if err := snaps.CollectRemoved(); err != nil {
+		return found, err
+	}
 	for _, i := range list {
 		for _, l := range i.Layers {
 			if snaps.Exists(l.Chain) {

@@ -358,6 +358,21 @@ func (s *Store) leaves(dir string) bool {
 	return false
 }
 
+// CollectRemoved ends removals that were cut off, or left to a process that was killed.
+func (s *Store) CollectRemoved() error {
+	entries, err := os.ReadDir(filepath.Join(s.dir, "t"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("collect snapshots: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), removedPrefix) { // whoever is at it too does not mind
+			errs = append(errs, s.removeTree(filepath.Join(s.dir, "t", e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Collect removes drafts and half-removed snapshots whose owner is dead, and
 // layers that a power cut may have damaged.
 func (s *Store) Collect(ctx context.Context) error {
