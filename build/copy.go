@@ -191,6 +191,7 @@ type walker struct {
 	c        *copying
 	dir      bool // the destination is a directory
 	excludes *containerfile.Ignore
+	parents  map[string]containerfile.Parent // what the ignore file said of directories
 	out      []item
 }
 
@@ -219,7 +220,7 @@ func (w *walker) source(ctx context.Context, src string) error {
 		if err != nil {
 			return w.missing(src, err)
 		}
-		out, err := w.t.ignored(real)
+		out, err := w.ignored(clean(real))
 		if err != nil {
 			return err
 		}
@@ -288,6 +289,39 @@ func (w *walker) leftOut(full, name, rel string) bool {
 	return false
 }
 
+// ignored says whether the ignore file leaves a path out. What it said of a
+// directory is asked for each file in it, so it is remembered.
+func (w *walker) ignored(p string) (bool, error) {
+	if w.t.ignore == nil || p == "." {
+		return false, nil
+	}
+	parent, err := w.parent(path.Dir(p))
+	if err != nil {
+		return false, err
+	}
+	out, _, err := w.t.ignore.Match(p, parent)
+	return out, err
+}
+
+func (w *walker) parent(dir string) (containerfile.Parent, error) {
+	known, ok := w.parents[dir]
+	if ok || dir == "." {
+		return known, nil
+	}
+	above, err := w.parent(path.Dir(dir))
+	if err != nil {
+		return known, err
+	}
+	if _, known, err = w.t.ignore.Match(dir, above); err != nil {
+		return known, err
+	}
+	if w.parents == nil {
+		w.parents = map[string]containerfile.Parent{}
+	}
+	w.parents[dir] = known
+	return known, nil
+}
+
 // add adds a file, or a directory with what it holds. It reports whether
 // something was added.
 func (w *walker) add(ctx context.Context, src, rel, name string, top bool) (bool, error) {
@@ -298,7 +332,7 @@ func (w *walker) add(ctx context.Context, src, rel, name string, top bool) (bool
 	if err != nil {
 		return false, fmt.Errorf("look at %s in the %s: %w", src, w.t.name, err)
 	}
-	out, err := w.t.ignored(src)
+	out, err := w.ignored(clean(src))
 	if err != nil {
 		return false, err
 	}

@@ -70,6 +70,7 @@ type placing struct {
 	latest   time.Time
 	archives []*placed
 	real     map[string]string // directories of the destination: as named → resolved
+	lacks    map[string]bool   // directories that the image lacks, and so all in them
 }
 
 // placed is an item with its path in the image.
@@ -240,7 +241,9 @@ func (p *placing) one(dest string, it *item, single bool) error {
 		parent = path.Join(dest, path.Dir(rel))
 	}
 	x.path = path.Join(parent, path.Base(rel))
-	if old, err := p.view.lstat(x.path); err == nil {
+	if p.lacks[parent] {
+		p.lack(x)
+	} else if old, err := p.view.lstat(x.path); err == nil {
 		real, err := p.view.resolve(x.path, true)
 		if err != nil {
 			return err
@@ -255,6 +258,8 @@ func (p *placing) one(dest string, it *item, single bool) error {
 		case it.Type != 'd' && isDir(old):
 			return fmt.Errorf("%s to %s: it is a directory in the image", p.c.word, x.path)
 		}
+	} else if errors.Is(err, fs.ErrNotExist) {
+		p.lack(x)
 	}
 	if it.Type == 'd' {
 		p.real[rel] = x.path
@@ -264,6 +269,18 @@ func (p *placing) one(dest string, it *item, single bool) error {
 	}
 	p.made[x.path] = x
 	return nil
+}
+
+// lack notes a directory that the image does not have: nobody need look for
+// what is in it.
+func (p *placing) lack(x *placed) {
+	if x.Type != 'd' {
+		return
+	}
+	if p.lacks == nil {
+		p.lacks = map[string]bool{}
+	}
+	p.lacks[x.path] = true
 }
 
 // writeTo writes the layer.
