@@ -1,15 +1,18 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -223,6 +226,9 @@ func (s *setup) connect() error {
 			}
 		}
 		s.settle(r, six)
+		if six {
+			s.awaitGroups()
+		}
 		return nil
 	})
 }
@@ -257,6 +263,38 @@ func (s *setup) settle(there *routes, six bool) {
 			_, _ = s.h.routes.link(p.joined.Bridge)
 		}
 	}
+}
+
+// heard is how long a start waits for the kernel to hear neighbours, at most.
+const heard = 20 * time.Millisecond
+
+// awaitGroups waits until the kernel listens to neighbours that look for the
+// thread's IPv6 addresses. It joins their multicast groups by itself, in a work
+// queue, later than it says that it has the address; what a neighbour asks
+// before that is lost, and asked again only after a second.
+func (s *setup) awaitGroups() {
+	for end := time.Now().Add(heard); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		joined, err := os.ReadFile("/proc/thread-self/net/igmp6")
+		if err != nil {
+			return
+		}
+		all := true
+		for _, p := range s.nets {
+			for _, a := range p.joined.Addresses {
+				all = all && (a.Addr().Is4() || bytes.Contains(joined, []byte(solicited(a.Addr()))))
+			}
+		}
+		if all {
+			return
+		}
+	}
+}
+
+// solicited is the group of an address, as /proc/net/igmp6 has it. See RFC 4291
+// section 2.7.1.
+func solicited(a netip.Addr) string {
+	b := a.As16()
+	return fmt.Sprintf("ff0200000000000000000001ff%02x%02x%02x", b[13], b[14], b[15])
 }
 
 // interfaceDefaults sets what new interfaces of the thread's namespace start
