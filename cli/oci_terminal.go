@@ -11,6 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"hull/engine"
+	"hull/state"
 )
 
 // A foreground connects the user's terminal with the container's, whose
@@ -39,14 +42,17 @@ func (t *foreground) follow(detach bool) (started func(pid int)) {
 	if detach {
 		return nil
 	}
-	pass := forward(t)
+	signals := engine.NewSignalProxy(true)
+	signals.Catch()
 	return func(pid int) {
 		if t != nil {
 			if err := t.receive(); err == nil {
 				t.copy()
 			}
 		}
-		pass(pid)
+		if p, err := state.IdentifyProcess(pid); err == nil {
+			signals.PassTo(p)
+		}
 	}
 }
 
@@ -76,6 +82,13 @@ func (t *foreground) copy() {
 			t.restore = func() { term.Restore(fd, old) }
 		}
 		t.resize()
+		resized := make(chan os.Signal, 1)
+		signal.Notify(resized, unix.SIGWINCH)
+		go func() {
+			for range resized {
+				t.resize()
+			}
+		}()
 	}
 	go io.Copy(t.master, t.s.stdin)
 	t.done.Go(func() { io.Copy(t.s.stdout, t.master) }) // ends with EIO when the last slave is closed
@@ -101,49 +114,6 @@ func (t *foreground) close() {
 	unix.Close(t.ours)
 	if t.master != nil {
 		t.master.Close()
-	}
-}
-
-// endings are the signals that people and service managers send to a program in
-// the foreground.
-var endings = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
-
-// moment is how long a program runs before all of its signals are caught: the Go
-// runtime takes a millisecond for them, which is a third of a short program's life.
-const moment = 10 * time.Millisecond
-
-// forward catches this program's signals and passes them on to the process that
-// it is told of.
-func forward(t *foreground) (to func(pid int)) {
-	ch, target := make(chan os.Signal, 64), make(chan int, 1)
-	go func() {
-		signal.Notify(ch, endings...)
-		pid := <-target
-		if t != nil {
-			signal.Notify(ch, unix.SIGWINCH)
-		}
-		all := time.After(moment)
-		for {
-			select {
-			case <-all:
-				signal.Notify(ch)
-			case s := <-ch:
-				passOn(s.(unix.Signal), pid, t)
-			}
-		}
-	}()
-	return func(pid int) { target <- pid }
-}
-
-func passOn(s unix.Signal, pid int, t *foreground) {
-	switch s {
-	case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
-	case unix.SIGWINCH:
-		if t != nil && t.master != nil {
-			t.resize()
-		}
-	default:
-		unix.Kill(pid, s)
 	}
 }
 

@@ -88,7 +88,7 @@ func (e *Engine) watching(c *CreateOptions, detached bool, st Streams) startOpti
 	}
 	o.console = consoleSize(st.Console)
 	if st.SigProxy {
-		o.signals = newSignalProxy()
+		o.signals = NewSignalProxy(false)
 	}
 	o.attach, o.flags = true, monitor.FlagOutput|monitor.FlagLossless
 	if c.watchedByOne() {
@@ -104,7 +104,7 @@ func (o *CreateOptions) watchedByOne() bool {
 }
 
 // stay attaches to a container that was just started, until it ends.
-func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *monitor.Session, st Streams, signals *signalProxy) (RunResult, error) {
+func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *monitor.Session, st Streams, signals *SignalProxy) (RunResult, error) {
 	defer session.Conn.Close()
 	result, err := e.follow(ctx, r, session.Conn, s.process(), st, signals)
 	if err != nil || result.Detached {
@@ -184,14 +184,14 @@ func (e *Engine) StartAttached(ctx context.Context, name string, st Streams) (in
 }
 
 // follow copies between the user's streams and a container's until its end.
-func (e *Engine) follow(ctx context.Context, r *record, conn *monitor.Conn, p state.ProcessID, st Streams, signals *signalProxy) (RunResult, error) {
+func (e *Engine) follow(ctx context.Context, r *record, conn *monitor.Conn, p state.ProcessID, st Streams, signals *SignalProxy) (RunResult, error) {
 	result := RunResult{ID: r.ID}
 	stop, err := attachTerminal(st.Console, func(rows, cols uint16) { conn.Resize(rows, cols) })
 	if err != nil {
 		return result, err
 	}
 	defer stop()
-	signals.passTo(p)
+	signals.PassTo(p)
 	defer signals.stop()
 	detached := make(chan struct{})
 	if st.Stdin != nil {

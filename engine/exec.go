@@ -229,7 +229,7 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 		id, err := state.IdentifyProcess(p.Pid)
 		if err == nil {
 			signals := st.catchSignals()
-			signals.passTo(id)
+			signals.PassTo(id)
 			defer signals.stop()
 		}
 		if err == nil && ctx.Done() != nil {

@@ -5,78 +5,107 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"hull/state"
 )
 
-// proxied are the signals that are passed on. Not those that say something
+// The signals that are passed on: those that people and service managers send
+// to a program in the foreground, and the others. Not those that say something
 // about this process's own terminal, children and pipes.
-var proxied = []os.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2,
-	syscall.SIGALRM, syscall.SIGTERM, syscall.SIGCONT, syscall.SIGIO, syscall.SIGPWR, syscall.SIGXCPU, syscall.SIGVTALRM,
-}
+var (
+	endings = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
+	others  = []os.Signal{
+		syscall.SIGABRT, syscall.SIGALRM, syscall.SIGCONT, syscall.SIGIO, syscall.SIGPWR, syscall.SIGXCPU, syscall.SIGVTALRM,
+	}
+)
 
-// A signalProxy passes this process's signals on to a container's. It takes
-// the Go runtime a third of a millisecond to catch them all, and as long to
+// moment is how long a program runs before the others are caught too: a short
+// one is over before the Go runtime is done with them.
+const moment = 10 * time.Millisecond
+
+// A SignalProxy passes this process's signals on to another's, a container's. It takes
+// the Go runtime a third of a millisecond to catch a dozen, and as long to
 // let them go: so they are caught while the program is being started, which
 // loses none that comes meanwhile, and never let go. Nil passes none on.
-type signalProxy struct {
+type SignalProxy struct {
+	others  []os.Signal // caught later; empty are all that there are
 	to      chan state.ProcessID
 	stopped chan struct{}
 	once    sync.Once
 }
 
-func newSignalProxy() *signalProxy {
-	return &signalProxy{to: make(chan state.ProcessID, 1), stopped: make(chan struct{})}
-}
-
-// catchSignals is a proxy at work, or nil where signals are not passed on.
-func (st *Streams) catchSignals() *signalProxy {
-	if !st.SigProxy {
-		return nil
+// NewSignalProxy makes a proxy of the signals that podman passes on, or, as runc
+// does, of all that are not about this process's own terminal, children and pipes.
+func NewSignalProxy(all bool) *SignalProxy {
+	s := &SignalProxy{to: make(chan state.ProcessID, 1), stopped: make(chan struct{})}
+	if !all {
+		s.others = others
 	}
-	s := newSignalProxy()
-	s.catch()
 	return s
 }
 
-// catch begins to hold signals back until it is known who gets them.
-func (s *signalProxy) catch() {
+// catchSignals is a proxy at work, or nil where signals are not passed on.
+func (st *Streams) catchSignals() *SignalProxy {
+	if !st.SigProxy {
+		return nil
+	}
+	s := NewSignalProxy(false)
+	s.Catch()
+	return s
+}
+
+// Catch begins to hold signals back until it is known who gets them.
+func (s *SignalProxy) Catch() {
 	if s != nil {
 		go s.pass()
 	}
 }
 
-func (s *signalProxy) pass() {
+func (s *SignalProxy) pass() {
 	ch := make(chan os.Signal, 32)
-	signal.Notify(ch, proxied...)
+	signal.Notify(ch, endings...)
 	var p state.ProcessID
 	select {
 	case p = <-s.to:
 	case <-s.stopped:
 	}
-	for sig := range ch {
+	later := time.After(moment)
+	for {
 		select {
-		case <-s.stopped: // it does what it would do uncaught
-			signal.Reset(sig)
-			_ = unix.Kill(os.Getpid(), sig.(syscall.Signal))
-		default:
-			_ = sendSignal(p, sig.(syscall.Signal))
+		case <-later:
+			signal.Notify(ch, s.others...)
+		case sig := <-ch:
+			s.passOn(p, sig)
 		}
 	}
 }
 
-// passTo says who gets the signals, once.
-func (s *signalProxy) passTo(p state.ProcessID) {
+func (s *SignalProxy) passOn(p state.ProcessID, sig os.Signal) {
+	switch sig {
+	case syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE, syscall.SIGWINCH:
+		return
+	}
+	select {
+	case <-s.stopped: // it does what it would do uncaught
+		signal.Reset(sig)
+		_ = unix.Kill(os.Getpid(), sig.(syscall.Signal))
+	default:
+		_ = sendSignal(p, sig.(syscall.Signal))
+	}
+}
+
+// PassTo says who gets the signals, once.
+func (s *SignalProxy) PassTo(p state.ProcessID) {
 	if s != nil {
 		s.to <- p
 	}
 }
 
 // stop ends the passing on.
-func (s *signalProxy) stop() {
+func (s *SignalProxy) stop() {
 	if s != nil {
 		s.once.Do(func() { close(s.stopped) })
 	}

@@ -28,7 +28,7 @@ type startOptions struct {
 	// stdio are the program's own streams, for the log driver passthrough.
 	stdio [3]*os.File
 	// signals are caught from when the program may run on; nil is none.
-	signals *signalProxy
+	signals *SignalProxy
 	// console is the size of the terminal that watches; nil is not known.
 	console *oci.Box
 	// lock is the container's: a monitor that was told to start holds it until

@@ -50,7 +50,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 			return nil, err
 		}
 	}
-	t.o.signals.catch()
+	t.o.signals.Catch()
 	session, err := spare.Start(so)
 	if err != nil {
 		return nil, t.e.foreignReason(t.r, startError(t.plan, err))
