@@ -61,7 +61,14 @@ type blobReader struct {
 	since int64 // bytes since the last cut
 	fails int
 	delay time.Duration
+	// stall ends a request whose bytes do not come.
+	stall context.CancelCauseFunc
+	watch *time.Timer
 }
+
+const stallTimeout = time.Minute
+
+var errStalled = errors.New("the server sends nothing any more")
 
 // open asks for what is missing.
 func (b *blobReader) open() error {
@@ -71,8 +78,11 @@ func (b *blobReader) open() error {
 		c.header.Set("Range", "bytes="+strconv.FormatInt(b.at, 10)+"-")
 		want = append(want, http.StatusPartialContent)
 	}
-	resp, err := b.r.do(b.ctx, c, want...)
+	ctx, stall := context.WithCancelCause(b.ctx)
+	b.stall = stall
+	resp, err := b.r.do(ctx, c, want...)
 	if err != nil {
+		stall(nil)
 		return fmt.Errorf("read blob %s: %w", b.desc.Digest, err)
 	}
 	b.body = resp.Body
@@ -87,6 +97,8 @@ func (b *blobReader) open() error {
 		}
 		return nil
 	}
+	b.expect()
+	defer b.watch.Stop()
 	// This server knows no Range: skip what is here.
 	if n, err := io.CopyN(io.Discard, resp.Body, b.at); err != nil {
 		resp.Body.Close()
@@ -95,13 +107,27 @@ func (b *blobReader) open() error {
 	return nil
 }
 
+// expect gives the next bytes their time.
+func (b *blobReader) expect() {
+	limit := b.r.host.c.o.StallTimeout
+	if limit == 0 {
+		limit = stallTimeout
+	}
+	stall := b.stall
+	b.watch = time.AfterFunc(limit, func() { stall(errStalled) })
+}
+
 func (b *blobReader) Read(p []byte) (int, error) {
 	for {
 		left := b.desc.Size - b.at
 		if left <= 0 {
 			return 0, b.end()
 		}
+		b.expect()
 		n, err := b.body.Read(p[:min(int64(len(p)), left)])
+		if !b.watch.Stop() && n == 0 && err != nil {
+			err = errStalled
+		}
 		b.at += int64(n)
 		b.since += int64(n)
 		if n > 0 || err == nil {
@@ -125,6 +151,7 @@ func (b *blobReader) end() error {
 // as a failure, so that a server which sends a byte a time does not keep us.
 func (b *blobReader) reopen(cause error) error {
 	b.body.Close()
+	b.stall(nil)
 	b.body = http.NoBody
 	if errors.Is(cause, io.EOF) {
 		cause = io.ErrUnexpectedEOF
@@ -147,7 +174,13 @@ func (b *blobReader) reopen(cause error) error {
 	return b.open()
 }
 
-func (b *blobReader) Close() error { return b.body.Close() }
+func (b *blobReader) Close() error {
+	err := b.body.Close()
+	if b.stall != nil {
+		b.stall(nil)
+	}
+	return err
+}
 
 // contentRange reads "bytes START-END/TOTAL"; total is -1 when it is "*".
 func contentRange(s string) (start, total int64, err error) {

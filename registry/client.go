@@ -38,6 +38,9 @@ type Options struct {
 	// RetryDelay is the pause before the first retry; 0 is one second. It
 	// doubles with each.
 	RetryDelay time.Duration
+	// StallTimeout is how long a blob's bytes may fail to come before the
+	// connection counts as cut; 0 is one minute.
+	StallTimeout time.Duration
 	// UserAgent is sent with each request; "" is "hull".
 	UserAgent string
 	// Log is told what is done, for --log-level=debug; nil is nobody.

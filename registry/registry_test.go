@@ -535,7 +535,7 @@ blocked = true
 	}
 }
 
-func TestUploadResumes(t *testing.T) {
+func TestF68UploadResumes(t *testing.T) {
 	quiet(t)
 	data := []byte(strings.Repeat("0123456789", 100))
 	var stored []byte

@@ -65,7 +65,7 @@ func (r *Repository) Upload(ctx context.Context, desc oci.Descriptor, content Co
 		if err == nil {
 			return nil
 		}
-		if attempt >= r.host.c.retries() || !passing(err) {
+		if attempt >= r.host.c.retries() || !passing(err) && !errors.Is(err, errExpired) {
 			return fmt.Errorf("write blob %s to %s/%s: %w", desc.Digest, r.host.name, r.path, err)
 		}
 		if err := r.pause(ctx, &delay, err); err != nil {
@@ -90,6 +90,9 @@ func (r *Repository) upload(ctx context.Context, desc oci.Descriptor, content Co
 			to, offset = next, desc.Size
 			break
 		}
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("%w: %w", errExpired, err)
+		}
 		if fails++; fails > r.host.c.retries() || !passing(err) {
 			return err
 		}
@@ -105,12 +108,19 @@ func (r *Repository) upload(ctx context.Context, desc oci.Descriptor, content Co
 	done := *to
 	done.RawQuery = q.Encode()
 	resp, err = r.do(ctx, call{method: http.MethodPut, url: &done, scopes: r.pushScopes(), body: bytesBody(nil), again: true}, http.StatusCreated, http.StatusNoContent)
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: %w", errExpired, err)
+	}
 	if err != nil {
 		return err
 	}
 	drain(resp)
 	return nil
 }
+
+// errExpired is an upload that the registry has begun and does not know any
+// more; another begins.
+var errExpired = errors.New("the upload has expired")
 
 // patch sends the bytes from offset on in one request.
 func (r *Repository) patch(ctx context.Context, to *url.URL, size, offset int64, content Content) (*url.URL, error) {

@@ -2,7 +2,7 @@
 // turn, so that a noisy machine slows all alike, and prints medians and their
 // ratio to the first of each group.
 //
-//	make bench                     every group but pull and throughput, which take minutes
+//	make bench                     every group but pull, throughput, build and log, which take minutes
 //	go run ./hack/bench start exec the named ones: build is build-steps,
 //	                               build-tree and build-packages
 //
