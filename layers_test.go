@@ -10,7 +10,7 @@ import (
 // packages of its own storey or of those below. A new package gets its line.
 var storeys = map[string]int{
 	"oci": 0, "sys": 0,
-	"state": 1, "blob": 1, "caps": 1, "cgroup": 1, "codec": 1, "command": 1, "containerfile": 1, "format": 1, "inroot": 1, "lsm": 1, "luks": 1, "plan": 1,
+	"state": 1, "blob": 1, "caps": 1, "cgroup": 1, "codec": 1, "command": 1, "containerfile": 1, "criu": 1, "format": 1, "inroot": 1, "lsm": 1, "luks": 1, "plan": 1,
 	"registry": 1, "remote": 1, "seccomp": 1, "systemd": 1, "tracer": 2, "trust": 1, "userns": 1,
 	"depot": 2, "image": 2, "layer": 2, "network": 2, "ociruntime": 2, "passwd": 2, "snapshot": 2, "usernet": 2,
 	"bake": 3, "build": 3, "engine": 3, "front": 3, "kube": 3, "monitor": 3, "quadlet": 3, "transfer": 3, "welcome": 3,

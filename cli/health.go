@@ -53,6 +53,21 @@ func (s *session) watchHealth() *command.Command {
 	}
 }
 
+// restoreStart is the program between a monitor and CRIU.
+func (s *session) restoreStart() *command.Command {
+	return &command.Command{
+		Usage: "CONTAINER",
+		Args:  command.Exactly(1),
+		Run: func(ctx context.Context, args []string) error {
+			e, err := s.open(ctx)
+			if err != nil {
+				return err
+			}
+			return e.RestoreStart(ctx, args[0])
+		},
+	}
+}
+
 // foreignStart is the program between a monitor and another OCI runtime.
 func (s *session) foreignStart() *command.Command {
 	return &command.Command{

@@ -18,10 +18,12 @@ func (s *session) objectNodes() []command.Node {
 		{Path: "inspect", Short: "Display the configuration of object denoted by ID", Build: s.inspect},
 		{Path: "version", Short: "Display the version information", Build: s.version},
 		{Path: "unshare", Short: "Run a command in a modified user namespace", Build: s.unshare},
+		{Path: "container checkpoint", Short: "Checkpoint one or more containers", Build: s.containerCheckpoint},
 		{Path: "container cleanup", Short: "Clean up network and mountpoints of one or more containers", Build: s.containerCleanup},
 		{Path: "container clone", Short: "Clone an existing container", Build: s.containerClone},
 		{Path: "container exists", Short: "Check if a container exists in local storage", Build: s.containerExists},
 		{Path: "container inspect", Short: "Display the configuration of a container", Build: s.containerInspect},
+		{Path: "container restore", Short: "Restore one or more containers from a checkpoint", Build: s.containerRestore},
 		{Path: "container runlabel", Short: "Execute the command described by an image label", Build: s.runlabel},
 		{Path: "container prune", Short: "Remove all non running containers", Build: s.containerPrune},
 	}

@@ -39,7 +39,8 @@ func (s *session) ociNodes() []command.Node {
 }
 
 func (o *ociSession) rows() []command.Node {
-	rows := []command.Node{
+	return []command.Node{
+		{Path: "checkpoint", Short: "Write the processes of a container to a directory", Build: o.checkpoint},
 		{Path: "create", Short: "Create a container", Build: o.create},
 		{Path: "delete", Short: "Delete the resources of a container", Build: o.delete},
 		{Path: "events", Short: "Print events and statistics of a container", Build: o.events},
@@ -50,6 +51,7 @@ func (o *ociSession) rows() []command.Node {
 		{Path: "pause", Short: "Suspend all processes of a container", Build: o.pause},
 		{Path: "ps", Short: "List the processes of a container", Build: o.ps},
 		{Path: "resume", Short: "Continue all processes of a paused container", Build: o.resume},
+		{Path: "restore", Short: "Let the processes of a checkpoint go on", Build: o.restore},
 		{Path: "run", Short: "Create and run a container", Build: o.run},
 		{Path: "spec", Short: "Write a config.json to begin with", Build: o.spec},
 		{Path: "start", Short: "Run the program of a created container", Build: o.start},
@@ -57,10 +59,6 @@ func (o *ociSession) rows() []command.Node {
 		{Path: "update", Short: "Change limits of a container", Build: o.update},
 		{Path: "version", Short: "Show the version", Build: o.showVersion, Hidden: true},
 	}
-	for _, verb := range []string{"checkpoint", "restore"} {
-		rows = append(rows, command.Node{Path: verb, Short: verb + " a container with CRIU", Hidden: true, Build: func() *command.Command { return o.criuCommand(verb) }})
-	}
-	return rows
 }
 
 // command is "oci" itself: it parses the runtime's command line with a tree of its own.
@@ -183,12 +181,6 @@ func (o *ociSession) showVersion() *command.Command {
 			return err
 		},
 	}
-}
-
-func (o *ociSession) criuCommand(verb string) *command.Command {
-	return &command.Command{Raw: true, Run: o.do(func(context.Context, *ociruntime.Runtime, []string) error {
-		return fmt.Errorf("%s: this runtime was built without support for criu", verb)
-	})}
 }
 
 // id checks that there is one argument: the container's.

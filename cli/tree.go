@@ -130,6 +130,7 @@ func (s *session) innerNodes() []command.Node {
 	return []command.Node{
 		{Path: "internal-cleanup", Short: "Clean up after a container that has exited", Build: s.cleanup, Hidden: true},
 		{Path: "internal-runtime", Short: "Start a container by another OCI runtime", Build: s.foreignStart, Hidden: true},
+		{Path: "internal-restore", Short: "Let the processes of a checkpoint go on", Build: s.restoreStart, Hidden: true},
 		{Path: "internal-health", Short: "Check a container's health for as long as it runs", Build: s.watchHealth, Hidden: true},
 		{Path: "boot", Short: "Start containers by their restart policy, once after a boot", Build: s.boot},
 		{Path: "healthcheck", Short: "Manage health checks on containers"},

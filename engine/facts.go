@@ -98,6 +98,24 @@ func (r *record) joins() map[oci.LinuxNamespaceType]string {
 	return out
 }
 
+// joinShm: who joins another's ipc namespace has his /dev/shm as well.
+func (e *Engine) joinShm(r *record, f *specFacts) error {
+	id, ok := strings.CutPrefix(r.Options.IpcNS, "container:")
+	if !ok {
+		return nil
+	}
+	other, err := e.loadRecord(id)
+	if err != nil {
+		return err
+	}
+	s, err := e.state(other)
+	if err != nil {
+		return err
+	}
+	f.Files["/dev/shm"] = fmt.Sprintf("/proc/%d/root/dev/shm", s.Pid)
+	return nil
+}
+
 var rlimitNames = [...]string{
 	"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
 	"RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE",

@@ -315,9 +315,16 @@ func passConsole(dir string) (<-chan error, error) {
 }
 
 // foreignReason replaces a monitor's complaint that no report came by what
-// ForeignStart wrote.
-func (e *Engine) foreignReason(r *record, err error) error {
-	text, rerr := os.ReadFile(filepath.Join(e.foreignBundle(r.ID), foreignErrFile))
+// ForeignStart or RestoreStart wrote.
+func (e *Engine) foreignReason(r *record, x *restoring, err error) error {
+	dir := e.foreignBundle(r.ID)
+	if x != nil {
+		dir = e.restoreDir(r.ID)
+	}
+	text, rerr := os.ReadFile(filepath.Join(dir, foreignErrFile))
+	if x != nil && rerr == nil && len(text) > 0 {
+		return hint(errors.New(string(text)), "criu's log is %s; \"criu check\" says whether it works on this kernel", filepath.Join(dir, "restore.log"))
+	}
 	if r.Runtime == "" || rerr != nil || len(text) == 0 {
 		return err
 	}

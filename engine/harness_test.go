@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if i := argument("internal-restore"); i > 0 {
+		os.Exit(asCommand(func(e *Engine) error { return e.RestoreStart(context.Background(), os.Args[i+1]) }))
+	}
 	if i := argument("test-run"); i > 0 {
 		os.Exit(asCommand(func(e *Engine) error { return testRun(e, os.Args[i+1]) }))
 	}

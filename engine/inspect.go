@@ -240,6 +240,7 @@ func (e *Engine) inspectState(r *record, s *runState) InspectState {
 		OciVersion: oci.SpecVersion, Status: s.Status, Running: s.Status == StatusRunning || s.Status == StatusStopping || s.Status == StatusPaused,
 		Paused: s.Status == StatusPaused, OOMKilled: s.OOMKilled, Pid: s.Pid, ConmonPid: s.Monitor, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: s.StartedAt, FinishedAt: s.FinishedAt, CgroupPath: s.Cgroup, StoppedByUser: s.Stopped,
+		CheckpointedAt: checkpointed(r), RestoredAt: s.RestoredAt,
 	}
 	if s.Status == StatusStopped {
 		st.Status = StatusExited

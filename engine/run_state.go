@@ -26,6 +26,7 @@ type runState struct {
 	MonitorStart uint64    `json:",omitempty"`
 	StartedAt    time.Time `json:",omitzero"`
 	FinishedAt   time.Time `json:",omitzero"`
+	RestoredAt   time.Time `json:",omitzero"` // the start of this run, when it was of a checkpoint
 	ExitCode     int       `json:",omitempty"`
 	OOMKilled    bool      `json:",omitempty"`
 	Error        string    `json:",omitempty"`

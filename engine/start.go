@@ -36,6 +36,8 @@ type startOptions struct {
 	lock *lock
 	// needed says that the container is started because another needs it.
 	needed bool
+	// restore is the checkpoint whose processes are started; nil starts new ones.
+	restore *restoring
 	// wait leaves the program waiting for releaseInit.
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
@@ -113,7 +115,9 @@ func (t *starting) run(ctx context.Context) (*monitor.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = t.earlyHooks(ctx, session.Pid)
+	if t.o.restore == nil { // what is restored has its mounts, and what was copied into them
+		err = t.earlyHooks(ctx, session.Pid)
+	}
 	if err == nil {
 		err = t.record(ctx, session)
 	}
@@ -277,6 +281,9 @@ func (t *starting) network(ctx context.Context) error {
 		if o.Networks, err = t.r.attachments(); err != nil {
 			return err
 		}
+		if err = t.o.restore.keepAddresses(checkpointDir(t.r), o.Networks); err != nil {
+			return err
+		}
 	}
 	if o.Ports, err = t.r.ports(); err != nil {
 		return err
@@ -345,26 +352,11 @@ func (t *starting) describe(ctx context.Context) error {
 	return err
 }
 
-// joinShm: who joins another's ipc namespace has his /dev/shm as well.
-func (e *Engine) joinShm(r *record, f *specFacts) error {
-	id, ok := strings.CutPrefix(r.Options.IpcNS, "container:")
-	if !ok {
-		return nil
-	}
-	other, err := e.loadRecord(id)
-	if err != nil {
-		return err
-	}
-	s, err := e.state(other)
-	if err != nil {
-		return err
-	}
-	f.Files["/dev/shm"] = fmt.Sprintf("/proc/%d/root/dev/shm", s.Pid)
-	return nil
-}
-
 func (t *starting) compile(ctx context.Context) error {
-	if t.r.Runtime != "" {
+	switch {
+	case t.o.restore != nil:
+		return t.compileRestore(ctx)
+	case t.r.Runtime != "":
 		return t.compileForeign(ctx)
 	}
 	hostFacts, err := ociruntime.LookUp(t.spec)
@@ -451,6 +443,9 @@ func (t *starting) record(ctx context.Context, session *monitor.Session) error {
 	}
 	if t.o.wait {
 		s.Status = StatusInitialized
+	}
+	if t.o.restore != nil {
+		s.RestoredAt = s.StartedAt
 	}
 	if m, err := state.IdentifyProcess(session.Monitor.Pid); err == nil {
 		s.Monitor, s.MonitorStart = m.Pid, m.Start

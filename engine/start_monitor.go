@@ -32,6 +32,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 		return nil, err
 	}
 	cfg.Wait = t.control != nil
+	cfg.Reaper = cfg.Reaper || t.o.restore != nil
 	cfg.NotifyTo = t.facts.Activation.Notify
 	if t.group != nil && t.group.Unit() != "" {
 		cfg.MemoryEvents = t.group.Events("memory.events")
@@ -53,7 +54,7 @@ func (t *starting) launch() (*monitor.Session, error) {
 	t.o.signals.Catch()
 	session, err := spare.Start(so)
 	if err != nil {
-		return nil, t.e.foreignReason(t.r, startError(t.plan, err))
+		return nil, t.e.foreignReason(t.r, t.o.restore, startError(t.plan, err))
 	}
 	return session, nil
 }

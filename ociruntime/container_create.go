@@ -74,29 +74,12 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 	if err := validID(id); err != nil {
 		return nil, nil, err
 	}
-	if err := o.load(); err != nil {
+	c, err := r.begin(id, &o)
+	if err != nil {
 		return nil, nil, err
-	}
-	spec := o.Spec
-	if err := Validate(spec); err != nil {
-		return nil, nil, err
-	}
-	if err := checkTerminal(spec.Process, o.ConsoleSocket != "" || o.Console != nil); err != nil {
-		return nil, nil, err
-	}
-	c := &Container{Version: spec.Version, ID: id, Bundle: o.Bundle, Rootfs: spec.Root.Path, Created: time.Now().UTC(),
-		Owner: os.Geteuid(), Spec: spec, dir: filepath.Join(r.Root, id)}
-	if err := os.MkdirAll(r.Root, 0o711); err != nil {
-		return nil, nil, fmt.Errorf("make state directory: %w", err)
-	}
-	if err := os.Mkdir(c.dir, 0o711); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil, nil, ErrExist
-		}
-		return nil, nil, fmt.Errorf("make state directory: %w", err)
 	}
 	t := &creation{r: r, c: c, o: o}
-	err := t.run(ctx)
+	err = t.run(ctx)
 	t.agent.Close()
 	t.group.Release()
 	for _, f := range t.files {
@@ -107,6 +90,32 @@ func (r *Runtime) create(ctx context.Context, id string, o CreateOptions) (*Cont
 		return nil, nil, err
 	}
 	return c, t.proc, nil
+}
+
+// begin makes a container's state directory, which nothing is in yet.
+func (r *Runtime) begin(id string, o *CreateOptions) (*Container, error) {
+	if err := o.load(); err != nil {
+		return nil, err
+	}
+	spec := o.Spec
+	if err := Validate(spec); err != nil {
+		return nil, err
+	}
+	if err := checkTerminal(spec.Process, o.ConsoleSocket != "" || o.Console != nil); err != nil {
+		return nil, err
+	}
+	c := &Container{Version: spec.Version, ID: id, Bundle: o.Bundle, Rootfs: spec.Root.Path, Created: time.Now().UTC(),
+		Owner: os.Geteuid(), Spec: spec, dir: filepath.Join(r.Root, id)}
+	if err := os.MkdirAll(r.Root, 0o711); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	if err := os.Mkdir(c.dir, 0o711); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, ErrExist
+		}
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	return c, nil
 }
 
 // checkTerminal: a terminal and its receiver come together.
