@@ -16,7 +16,7 @@ import (
 // will be, and returns its directory.
 func smallStore(m *machine, size int64, mkfs ...string) string {
 	m.Helper()
-	file, dir := filepath.Join(m.dir, "disk"), filepath.Join(m.dir, "root")
+	file, dir := filepath.Join(m.dir, "disk"), m.root()
 	f, err := os.Create(file)
 	if err == nil {
 		err = f.Truncate(size)
@@ -25,12 +25,16 @@ func smallStore(m *machine, size int64, mkfs ...string) string {
 		err = f.Close()
 	}
 	if err == nil {
-		err = os.Mkdir(dir, 0o700)
+		err = os.MkdirAll(dir, 0o700)
+	}
+	for d := dir; err == nil && d != m.dir; d = filepath.Dir(d) {
+		err = os.Chown(d, m.id(), m.gid())
 	}
 	if err != nil {
 		m.Fatal(err)
 	}
-	if out, err := exec.Command("mkfs.ext4", append(append([]string{"-q", "-m", "0"}, mkfs...), file)...).CombinedOutput(); err != nil {
+	owner := fmt.Sprintf("root_owner=%d:%d", m.id(), m.gid())
+	if out, err := exec.Command("mkfs.ext4", append(append([]string{"-q", "-m", "0", "-E", owner}, mkfs...), file)...).CombinedOutput(); err != nil {
 		m.Skipf("needs mkfs.ext4: %v %s", err, out)
 	}
 	if out, err := exec.Command("mount", "-o", "loop", file, dir).CombinedOutput(); err != nil {
@@ -76,15 +80,22 @@ func someOfEach(m *machine) [][]string {
 	m.ok("pod", "create", "--name", "p")
 	m.ok("run", "-d", "--log-driver", "none", "--name", "runs", "-v", "v:/v", "localhost/fx:1", "sh", "-c", "echo x >/written; sleep 1000")
 	m.ok("run", "-d", "--log-driver", "none", "--name", "other", "localhost/fx:1", "sleep", "1000")
+	m.ok("create", "--label", "prune=me", "--name", "pruned", "localhost/fx:1", "true")
 	m.ok("run", "--name", "ended", "localhost/fx:1", "sh", "-c", "dd if=/dev/zero of=/zero bs=64k count=4 2>/dev/null")
-	return [][]string{{"ps", "-a"}, {"images"}, {"inspect", "runs"}, {"logs", "ended"}, {"stop", "-t", "0", "runs"}, {"rm", "runs"}, {"kill", "other"}, {"rm", "-f", "-t", "0", "other"},
-		{"rm", "ended"}, {"rmi", "localhost/fx:2"}, {"volume", "rm", "v"}, {"pod", "rm", "p"}, {"network", "rm", "full-test"}, {"secret", "ls"},
+	return [][]string{{"ps", "-a"}, {"images"}, {"inspect", "runs"}, {"logs", "ended"}, {"exec", "other", "true"}, {"stop", "-t", "0", "runs"}, {"rm", "runs"}, {"kill", "other"},
+		{"rm", "-f", "-t", "0", "other"}, {"container", "prune", "-f", "--filter", "label=prune=me"}, {"rm", "ended"}, {"rmi", "localhost/fx:2"}, {"volume", "rm", "v"}, {"pod", "rm", "p"}, {"network", "rm", "full-test"}, {"secret", "ls"},
 		{"system", "prune", "-f"}, {"volume", "prune", "-a", "-f"}, {"image", "prune", "-a", "-f"}, {"ps", "-a"}}
 }
 
 // With nothing free, what looks and what makes room works.
 func TestF29WithoutRoom(t *testing.T) {
-	m := newMachineOn(t, "", func(m *machine) { smallStore(m, 64<<20) })
+	for name, user := range map[string]string{"root": "", "user": testUser} {
+		t.Run(name, func(t *testing.T) { withoutRoom(t, user) })
+	}
+}
+
+func withoutRoom(t *testing.T, user string) {
+	m := newMachineOn(t, user, func(m *machine) { smallStore(m, 64<<20) })
 	commands := someOfEach(m)
 	fill(m, m.root())
 	clearError(t, m.run("run", "--name", "late", "localhost/fx:1", "true"), "hull run with a full disk")

@@ -77,7 +77,8 @@ func (m *machine) left() []string {
 	}
 	mounts, _ := os.ReadFile(seen + "mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, m.dir+"/") {
+		// The store's own disk the holder has until it ends.
+		if strings.Contains(line, m.dir+"/") && (m.disk == "" || strings.Fields(line)[4] != m.disk) {
 			left = append(left, "mount "+strings.TrimSpace(line))
 		}
 	}
