@@ -66,6 +66,9 @@ func explainStep(what string, err error) error {
 	if errors.As(err, &step) && strings.HasPrefix(step.Call, "execve") {
 		step.Text = withoutEnv(step.Text)
 	}
+	if step != nil && step.Hint == "" && strings.HasPrefix(step.Call, "dup") && step.Errno == unix.EBADF {
+		return hint(fmt.Errorf("%s: %w", what, err), "the limit of open files is too low for a start: raise it (ulimit -n)")
+	}
 	if step != nil && step.Hint != "" {
 		return &HintError{fmt.Errorf("%s: %w", what, err), step.Hint}
 	}

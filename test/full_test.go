@@ -182,3 +182,30 @@ func clearError(t *testing.T, r result, what string) {
 		t.Errorf("%s: exit code %d, want one clear error: %s", what, r.code, r.errOut)
 	}
 }
+
+// With few descriptors a command works or says, once, that they are too few.
+// Below eight Go's runtime itself does not start.
+func TestF36FewDescriptors(t *testing.T) {
+	m := newMachine(t, "")
+	limit, err := exec.LookPath("prlimit")
+	if err != nil {
+		t.Skip("needs prlimit")
+	}
+	started := false
+	for _, n := range []int{8, 12, 16, 20, 24, 256} {
+		for _, args := range [][]string{{"ps", "-a"}, {"run", "--rm", "--network", "none", "localhost/fx:1", "true"}} {
+			c := m.command(args...)
+			c.Args = append([]string{limit, fmt.Sprintf("--nofile=%d:%d", n, n)}, c.Args...)
+			c.Path = limit
+			out, err := c.CombinedOutput()
+			if started = err == nil && args[0] == "run"; err != nil && strings.Count("\n"+string(out), "\nError: ") != 1 {
+				t.Errorf("hull %q with %d descriptors: %v, want one clear error: %s", args, n, err, out)
+			}
+		}
+	}
+	if !started {
+		t.Error("no container started with 256 descriptors")
+	}
+	m.ok("system", "check")
+	m.equal("", "ps", "-aq")
+}
