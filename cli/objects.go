@@ -235,10 +235,10 @@ func (s *session) containerPrune() *command.Command {
 				return err
 			}
 			removed, err := e.Prune(ctx, parsed)
-			for _, r := range removed {
-				fmt.Fprintln(s.stdout, r.ID)
+			if err != nil {
+				return err
 			}
-			return err
+			return s.printRemoved(removed)
 		},
 	}
 }

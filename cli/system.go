@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -156,8 +157,9 @@ func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Man
 		return err
 	}
 	title(len(containers), "Deleted Containers")
+	// What could not be removed is told in the end: the rest makes room too.
+	failed := s.printRemoved(containers)
 	for _, r := range containers {
-		fmt.Fprintln(s.stdout, r.ID)
 		freed += r.Size
 	}
 	if volumes {
@@ -166,9 +168,7 @@ func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Man
 			return err
 		}
 		title(len(removed), "Deleted Volumes")
-		if err := s.printRemoved(removed); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, s.printRemoved(removed))
 		for _, r := range removed {
 			freed += r.Size
 		}
@@ -195,7 +195,7 @@ func (s *session) pruneAll(ctx context.Context, e *engine.Engine, m *network.Man
 		fmt.Fprintln(s.stdout, n)
 	}
 	fmt.Fprintf(s.stdout, "Total reclaimed space: %s\n", format.ShortSize(int64(freed)+images.Freed))
-	return err
+	return errors.Join(failed, err)
 }
 
 func (s *session) systemCheck() *command.Command {

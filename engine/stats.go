@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -218,8 +219,14 @@ func (e *Engine) Prune(ctx context.Context, f Filters) ([]Removed, error) {
 		if z := e.size(ctx, r.ID); z != nil {
 			size = uint64(z.RwSize)
 		}
-		if _, err := e.Remove(ctx, r.ID, RemoveOptions{Volumes: true}); err != nil {
+		switch _, err := e.Remove(ctx, r.ID, RemoveOptions{Volumes: true}); {
+		case errors.Is(err, ErrNotFound): // another was quicker
+			continue
+		case errors.Is(err, ErrInUse) || errors.Is(err, ErrState): // it is needed, or runs again
 			e.warn("%v", err)
+			continue
+		case err != nil:
+			out = append(out, Removed{ID: r.ID, Err: err})
 			continue
 		}
 		out = append(out, Removed{ID: r.ID, Size: size})

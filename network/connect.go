@@ -179,7 +179,9 @@ func (m *Manager) giveBack(container string, j Joined) error {
 	if err != nil {
 		return err
 	}
-	m.removeNames(container, j.Network)
+	if err := m.removeNames(container, j.Network); err != nil {
+		return err
+	}
 	l := m.leases(dir, j.Network, nil)
 	for _, a := range j.Addresses {
 		if err := l.release(a.Addr(), container); err != nil {

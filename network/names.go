@@ -51,13 +51,15 @@ func (m *Manager) writeNames(r record, j Joined) error {
 	return nil
 }
 
-func (m *Manager) removeNames(container, network string) {
+func (m *Manager) removeNames(container, network string) error {
 	dir, err := m.NamesDir()
 	if err != nil {
-		return
+		return err
 	}
 	path := filepath.Join(dir, network, container)
-	if err := os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
-		_ = os.Remove(filepath.Dir(path)) // when it was the last
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the names of container %s: %w", short(container), err)
 	}
+	_ = os.Remove(filepath.Dir(path)) // when it was the last
+	return nil
 }

@@ -81,7 +81,9 @@ func (m *Manager) dropStray(rec record, netns *os.File) error {
 		if i := slices.IndexFunc(rec.Networks, func(j Joined) bool { return j.Network == n.Name() }); i >= 0 {
 			has = rec.Networks[i]
 		} else {
-			m.removeNames(rec.Container, n.Name())
+			if err := m.removeNames(rec.Container, n.Name()); err != nil {
+				return err
+			}
 		}
 		if err := m.dropLeases(h, rec, m.leases(dir, n.Name(), nil), has, netns); err != nil {
 			return err

@@ -216,7 +216,7 @@ func (s *setup) undo() {
 		for _, a := range p.taken {
 			_ = l.release(a, s.rec.Container)
 		}
-		s.m.removeNames(s.rec.Container, p.network.Name)
+		_ = s.m.removeNames(s.rec.Container, p.network.Name) // as of the rest, Teardown looks for it once more
 	}
 	_ = s.h.routes.flush()
 	if s.old > 0 {

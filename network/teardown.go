@@ -67,7 +67,9 @@ func (m *Manager) search(container string) error {
 		return err
 	}
 	for _, n := range networks {
-		m.removeNames(container, n.Name())
+		if err := m.removeNames(container, n.Name()); err != nil {
+			return err
+		}
 		if err := m.leases(dir, n.Name(), nil).releaseAll(container); err != nil {
 			return err
 		}
