@@ -96,11 +96,15 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name string, a NetworkAttac
 		}
 		first := !named(s.Networks) && !s.Named
 		s.Networks, s.Named = append(s.Networks, j), s.Named || j.DNS
+		// Of a join that fails from here on, the next command takes back what the
+		// record does not list.
 		if err := e.saveState(r, s); err != nil {
+			e.leave("container", r.ID)
 			return err
 		}
 		if first && j.DNS {
 			if err := e.addNames(r, s, netns); err != nil {
+				e.leave("container", r.ID)
 				return fmt.Errorf("connect container %s: %w", r.Name, err)
 			}
 		}
@@ -108,6 +112,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, name string, a NetworkAttac
 	r.Options.Networks = append(have, a)
 	r.Options.NetworkMode = "bridge"
 	if err := e.saveRecord(r); err != nil {
+		e.leave("container", r.ID)
 		return err
 	}
 	e.event(ctx, "network", "connect", r, map[string]string{"network": a.Name})
