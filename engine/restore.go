@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -183,8 +184,14 @@ func (t *starting) restoredFilter() ([]unix.SockFilter, error) {
 	if t.seccomp != nil {
 		return t.seccomp.Filter, nil
 	}
-	p, err := seccomp.Compile(t.spec.Linux.Seccomp, "")
-	return p.Filter, err
+	if t.spec.Linux.Seccomp == nil {
+		return nil, nil
+	}
+	p, err := seccomp.Compile(t.spec.Linux.Seccomp, runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	return p.Filter, nil
 }
 
 // restoredGroups: criu is in the container's cgroups, and the processes are born there.
