@@ -28,6 +28,14 @@ func TestF11MonitorKilled(t *testing.T) {
 	id := h.detached(h.options("sh", "-c", "echo first; sleep 1000"))
 	s := h.status(id)
 	mon := state.ProcessID{Pid: s.Monitor, Start: s.MonitorStart}
+	said := func() int {
+		var out bytes.Buffer
+		if err := h.e.Logs(t.Context(), id, LogsOptions{Tail: -1}, func(l LogLine) error { _, err := fmt.Fprintf(&out, "%s\n", l.Text); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(out.String(), "first")
+	}
+	h.eventually("the container's word is in its log", func() bool { return said() == 1 })
 	unix.Kill(s.Monitor, unix.SIGKILL)
 	h.eventually("the monitor is gone", func() bool { return !mon.Alive() })
 	begin := time.Now()
@@ -49,6 +57,7 @@ func TestF11MonitorKilled(t *testing.T) {
 	}
 	// Both at once, as the end of a session has it.
 	s = h.status(id)
+	h.eventually("the container's word is in its log again", func() bool { return said() == 2 })
 	unix.Kill(s.Monitor, unix.SIGKILL)
 	unix.Kill(s.Pid, unix.SIGKILL)
 	h.eventually("the container is seen as ended", func() bool { return !h.status(id).running() })
@@ -58,10 +67,7 @@ func TestF11MonitorKilled(t *testing.T) {
 	if err := h.e.Start(t.Context(), id); err != nil {
 		t.Fatalf("start after both were killed: %v", err)
 	}
-	var out bytes.Buffer
-	if err := h.e.Logs(t.Context(), id, LogsOptions{Tail: -1}, func(l LogLine) error { _, err := fmt.Fprintf(&out, "%s\n", l.Text); return err }); err != nil || strings.Count(out.String(), "first") < 2 {
-		t.Errorf("logs = %q, %v; want those of the runs before, too", out.String(), err)
-	}
+	h.eventually("the log has all three runs", func() bool { return said() == 3 })
 }
 
 // F12: the kernel looks for memory in the container's group, where the monitor

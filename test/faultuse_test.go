@@ -76,8 +76,7 @@ func TestF19SessionEnds(t *testing.T) {
 	m := newMachine(t, testUser)
 	m.ok("run", "-d", "--name", "c", "localhost/fx:1", "sleep", "1000")
 	pid := m.pid("c")
-	m.endHolder() // and with it all that the user has of this machine
-	unix.Kill(pid, unix.SIGKILL)
+	// The monitor goes before the container: it would tell its end else.
 	all, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range all {
 		cwd, _ := os.Readlink(p + "/cwd")
@@ -86,6 +85,8 @@ func TestF19SessionEnds(t *testing.T) {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 	}
+	m.endHolder() // and with it all that the user has of this machine
+	unix.Kill(pid, unix.SIGKILL)
 	if err := os.RemoveAll(filepath.Join(m.dir, "run", "hull")); err != nil {
 		t.Fatal(err)
 	}
