@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,6 +108,7 @@ func (w *owning) reserve() error {
 // start starts the program and writes down what the container has of it.
 func (w *owning) start(ctx context.Context, out Outside) error {
 	j := Joined{Network: out.Program, ID: out.Program, Driver: out.Program, Interface: ownDevice, Aliases: []string{}}
+	host := false // the gateway, whichever it is, is the host's loopback
 	var err error
 	switch out.Program {
 	case OutsideHull:
@@ -119,10 +121,15 @@ func (w *owning) start(ctx context.Context, out Outside) error {
 			return err
 		}
 		j.DNSServer = []netip.Addr{s.at(3)}
+		if s.host {
+			j.Gateways = []netip.Addr{s.at(2)}
+		}
 		err = w.startSlirp(ctx, s)
 	case OutsidePasta:
 		j.DNSServer = []netip.Addr{pastaDNS}
-		err = w.startPasta(ctx, append(w.m.o.PastaOptions, out.Options...))
+		options := append(w.m.o.PastaOptions, out.Options...)
+		host = slices.Contains(options, "--map-gw")
+		err = w.startPasta(ctx, options)
 	default:
 		err = out.check()
 	}
@@ -132,6 +139,11 @@ func (w *owning) start(ctx context.Context, out Outside) error {
 	return inNamespace(w.o.Netns, func() error {
 		if err := j.look(); err != nil {
 			return err
+		}
+		if host {
+			if err := j.lookGateways(); err != nil {
+				return err
+			}
 		}
 		w.rec.Networks = []Joined{j}
 		return nil
@@ -162,6 +174,17 @@ func (j *Joined) look() error {
 		return nil
 	}
 	return errors.New("no network interface appeared")
+}
+
+// lookGateways fills in where the thread's namespace sends what is not its own.
+func (j *Joined) lookGateways() error {
+	r, err := openRoutes()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	j.Gateways, err = r.gateways()
+	return err
 }
 
 func (w *owning) startHull(ctx context.Context) error {

@@ -96,13 +96,14 @@ func (j Job) Encode() (string, error) {
 type slirp struct {
 	args    []string
 	cidr    netip.Prefix
+	host    bool   // its gateway is the host's loopback
 	handler string // of published ports: rootlesskit, which is Proxy here, or slirp4netns
 }
 
 // slirpOptions translates podman's options of --network slirp4netns.
 func slirpOptions(options []string) (slirp, error) {
 	s := slirp{cidr: netip.PrefixFrom(UserAddress.Masked().Addr(), UserAddress.Bits()), handler: "rootlesskit"}
-	mtu, six, loopback := strconv.Itoa(UserMTU), true, false
+	mtu, six := strconv.Itoa(UserMTU), true
 	for _, o := range options {
 		k, v, ok := strings.Cut(o, "=")
 		bad := func(why string) error { return fmt.Errorf("option %s of slirp4netns: %q is not %s", k, v, why) }
@@ -126,7 +127,7 @@ func slirpOptions(options []string) (slirp, error) {
 				return s, bad("true or false")
 			}
 		case k == "allow_host_loopback":
-			if loopback, err = strconv.ParseBool(v); err != nil {
+			if s.host, err = strconv.ParseBool(v); err != nil {
 				return s, bad("true or false")
 			}
 		case k == "outbound_addr" || k == "outbound_addr6":
@@ -147,7 +148,7 @@ func slirpOptions(options []string) (slirp, error) {
 	if six {
 		s.args = append(s.args, "--enable-ipv6")
 	}
-	if !loopback {
+	if !s.host {
 		s.args = append(s.args, "--disable-host-loopback")
 	}
 	return s, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -219,6 +220,27 @@ func (r *routes) destinations() ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
+	return all, nil
+}
+
+// gateways lists those of the default routes, IPv4's first.
+func (r *routes) gateways() ([]netip.Addr, error) {
+	var all []netip.Addr
+	err := r.dump(unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg), func(p reply) {
+		b := p.data
+		if p.kind != unix.RTM_NEWROUTE || len(b) < unix.SizeofRtMsg || b[4] == unix.RT_TABLE_LOCAL || b[1] != 0 {
+			return
+		}
+		attrs(b[unix.SizeofRtMsg:], func(kind uint16, v []byte) {
+			if ip, ok := netip.AddrFromSlice(v); ok && kind == unix.RTA_GATEWAY {
+				all = append(all, ip)
+			}
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
 	return all, nil
 }
 

@@ -75,8 +75,8 @@ func needs(t testing.TB, programs ...string) {
 func TestNetworkModes(t *testing.T) {
 	needs(t, "pasta", "slirp4netns")
 	for _, c := range []struct{ as, mode, device string }{
-		{testUser, "pasta", ""}, {testUser, "pasta:--mtu,1400,-I,p0", "p0"},
-		{testUser, "slirp4netns", "tap0"}, {testUser, "slirp4netns:port_handler=slirp4netns,mtu=1400", "tap0"},
+		{testUser, "pasta", ""}, {testUser, "pasta:--mtu,1400,-I,p0,--map-gw", "p0"},
+		{testUser, "slirp4netns", "tap0"}, {testUser, "slirp4netns:port_handler=slirp4netns,mtu=1400,allow_host_loopback=true", "tap0"},
 		{testUser, "private", "tap0"}, {"", "slirp4netns", "tap0"},
 	} {
 		t.Run(c.as+" "+c.mode, func(t *testing.T) {
@@ -93,6 +93,11 @@ func TestNetworkModes(t *testing.T) {
 				}
 				if !strings.HasPrefix(m.ok("exec", "c", "cat", "/etc/resolv.conf"), "nameserver ") {
 					t.Error("no resolver")
+				}
+				// The host has a name where its loopback is let in.
+				reaches := strings.Contains(c.mode, "map-gw") || strings.Contains(c.mode, "loopback")
+				if named := strings.Contains(m.ok("exec", "c", "cat", "/etc/hosts"), "host.containers.internal"); named != reaches {
+					t.Errorf("the host has a name: %v, want %v", named, reaches)
 				}
 				word, _, _ := strings.Cut(c.mode, ":")
 				m.equal(word, "inspect", "-f", "{{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}", "c")
