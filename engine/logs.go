@@ -80,6 +80,7 @@ type logReader struct {
 	parse func([]byte) (LogLine, bool)
 	f     func(LogLine) error
 	kept  []LogLine // with --tail: the last lines so far; nil shows each at once
+	whole int       // lines in kept; one in parts counts once
 	rest  []byte    // not yet a whole record
 	gap   int       // bytes since the last record that are none
 	last  time.Time // of the last record
@@ -202,16 +203,12 @@ func (l *logReader) take(line LogLine) error {
 		return l.f(line)
 	}
 	l.kept = append(l.kept, line)
-	// A line in parts counts once.
-	whole := 0
-	for _, k := range l.kept {
-		if !k.Partial {
-			whole++
-		}
+	if !line.Partial {
+		l.whole++
 	}
-	for whole > l.o.Tail {
+	for l.whole > l.o.Tail {
 		if !l.kept[0].Partial {
-			whole--
+			l.whole--
 		}
 		l.kept = l.kept[1:]
 	}
