@@ -53,7 +53,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	unsynced map[oci.Digest]bool // blobs seen or made that have a mark; guarded by mu
-	disk     *os.File            // the root, open since before the first write; guarded by mu
+	disk     state.DiskWatch     // of the root
 }
 
 // Open returns the store in the directory root, which is made with mode 0700

@@ -106,36 +106,10 @@ func (s *Store) check(d oci.Digest) error {
 	return os.Remove(s.markPath(d))
 }
 
-// watchDisk opens the root. The kernel tells of a write that failed, once, who
-// had a file open at that time: so it is open from before the first write.
-func (s *Store) watchDisk() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.disk == nil {
-		d, err := os.Open(s.root)
-		if err != nil {
-			return err
-		}
-		s.disk = d
-	}
-	return nil
-}
-
-// takeDisk ends the watch: the next write begins another.
-func (s *Store) takeDisk() (*os.File, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d := s.disk
-	if s.disk = nil; d != nil {
-		return d, nil
-	}
-	return os.Open(s.root)
-}
-
 // Sync waits until the disk has everything written to the store's file system.
 // After an error the blobs that it was for are removed: see DropUnsynced.
 func (s *Store) Sync() error {
-	d, err := s.takeDisk()
+	d, err := s.disk.End(s.root)
 	if err != nil {
 		return fmt.Errorf("sync blobs: %w", err)
 	}

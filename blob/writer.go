@@ -62,7 +62,7 @@ func (s *Store) Writer(ctx context.Context, want oci.Digest, size int64) (*Write
 		}
 	}
 	w.hash = oci.Digest(w.alg + ":").Hash()
-	if err := s.watchDisk(); err != nil {
+	if err := s.disk.Begin(s.root); err != nil {
 		w.unlock()
 		return nil, fmt.Errorf("store blob %s: %w", want, err)
 	}

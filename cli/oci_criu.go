@@ -155,19 +155,10 @@ func (o *ociSession) restore() *command.Command {
 			if opts.Spec, err = ociruntime.LoadBundle(opts.Bundle); err != nil {
 				return err
 			}
-			var t *foreground
-			if p := opts.Spec.Process; p != nil && p.Terminal && !detach && opts.ConsoleSocket == "" {
-				if t, err = newForeground(o.session); err != nil {
-					return err
-				}
-				defer t.close()
-				opts.Console = t.socket
-			}
-			code, err := r.Restore(ctx, args[0], ociruntime.RestoreOptions{Criu: cr.Options, RunOptions: ociruntime.RunOptions{
-				CreateOptions: opts, Detach: detach, Started: t.follow(detach)}})
-			if t != nil {
-				t.finish()
-			}
+			code, err := o.follow(opts.Spec.Process, detach || opts.ConsoleSocket != "", detach, &opts.Console, func(started func(int)) (int, error) {
+				return r.Restore(ctx, args[0], ociruntime.RestoreOptions{Criu: cr.Options, RunOptions: ociruntime.RunOptions{
+					CreateOptions: opts, Detach: detach, Started: started}})
+			})
 			if err != nil {
 				return err
 			}

@@ -80,20 +80,10 @@ func (o *ociSession) runExec(ctx context.Context, r *ociruntime.Runtime, e *ociE
 	if err := checkInherited(e.PreserveFDs, nil); err != nil {
 		return 0, err
 	}
-	var t *foreground
-	if e.Process.Terminal && !e.Detach && e.ConsoleSocket == "" {
-		if t, err = newForeground(o.session); err != nil {
-			return 0, err
-		}
-		defer t.close()
-		e.Console = t.socket
-	}
-	e.Started = t.follow(e.Detach)
-	code, err := r.Exec(ctx, args[0], e.ExecOptions)
-	if t != nil {
-		t.finish()
-	}
-	return code, err
+	return o.follow(e.Process, e.Detach || e.ConsoleSocket != "", e.Detach, &e.Console, func(started func(int)) (int, error) {
+		e.Started = started
+		return r.Exec(ctx, args[0], e.ExecOptions)
+	})
 }
 
 // build makes the process from a file, or from the container's own and the flags.

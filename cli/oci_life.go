@@ -87,18 +87,9 @@ func (o *ociSession) run() *command.Command {
 			if opts.Spec, err = ociruntime.LoadBundle(opts.Bundle); err != nil {
 				return err
 			}
-			var t *foreground
-			if p := opts.Spec.Process; p != nil && p.Terminal && !detach && opts.ConsoleSocket == "" {
-				if t, err = newForeground(o.session); err != nil {
-					return err
-				}
-				defer t.close()
-				opts.Console = t.socket
-			}
-			code, err := r.Run(ctx, args[0], ociruntime.RunOptions{CreateOptions: opts, Detach: detach, Keep: keep, Started: t.follow(detach)})
-			if t != nil {
-				t.finish()
-			}
+			code, err := o.follow(opts.Spec.Process, detach || opts.ConsoleSocket != "", detach, &opts.Console, func(started func(int)) (int, error) {
+				return r.Run(ctx, args[0], ociruntime.RunOptions{CreateOptions: opts, Detach: detach, Keep: keep, Started: started})
+			})
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"hull/engine"
+	"hull/oci"
 	"hull/state"
 )
 
@@ -33,6 +34,26 @@ func newForeground(s *session) (*foreground, error) {
 		return nil, fmt.Errorf("make console socket: %w", err)
 	}
 	return &foreground{s: s, ours: fds[0], socket: os.NewFile(uintptr(fds[1]), "console"), restore: func() {}}, nil
+}
+
+// follow calls run, which makes a container's process, with what it is to call
+// when the process is there. Where the process has a terminal that is not
+// elsewhere, console gets the socket for its master, and the user's terminal is
+// connected with it; unless it is detached, it gets this program's signals.
+func (o *ociSession) follow(p *oci.Process, elsewhere, detach bool, console **os.File, run func(started func(pid int)) (int, error)) (code int, err error) {
+	var t *foreground
+	if p != nil && p.Terminal && !elsewhere {
+		if t, err = newForeground(o.session); err != nil {
+			return 0, err
+		}
+		defer t.close()
+		*console = t.socket
+	}
+	code, err = run(t.follow(detach))
+	if t != nil {
+		t.finish()
+	}
+	return code, err
 }
 
 // follow begins to catch this program's signals and returns what the runtime is

@@ -102,17 +102,11 @@ func (e *Engine) Checkpoint(ctx context.Context, name string, o CheckpointOption
 
 // awaitEnd waits for the end of a container whose processes criu has killed, and for its monitor's word of it.
 func (e *Engine) awaitEnd(ctx context.Context, s *runState) error {
-	fd, err := unix.PidfdOpen(s.Pid, 0)
-	if err == unix.ESRCH {
-		return nil
-	}
-	if err != nil {
+	fd, err := openAlive(s.process())
+	if fd < 0 {
 		return err
 	}
 	defer unix.Close(fd)
-	if !s.process().Alive() {
-		return nil
-	}
 	ended, err := waitProcess(ctx, fd, 30*time.Second)
 	if err == nil && !ended {
 		err = errors.New("its processes did not end")

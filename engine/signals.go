@@ -124,3 +124,20 @@ func sendSignal(p state.ProcessID, sig syscall.Signal) error {
 	}
 	return err
 }
+
+// openAlive opens p; the descriptor is below 0 when it is not there any more,
+// which is no error.
+func openAlive(p state.ProcessID) (fd int, err error) {
+	fd, err = unix.PidfdOpen(p.Pid, 0)
+	if err == unix.ESRCH {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	if !p.Alive() {
+		unix.Close(fd)
+		return -1, nil
+	}
+	return fd, nil
+}

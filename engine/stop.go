@@ -154,17 +154,11 @@ func (r *record) stopTimeout(e *Engine) uint {
 
 // endProcess signals the container's first process and waits for its end.
 func (e *Engine) endProcess(ctx context.Context, r *record, s *runState, sig syscall.Signal, timeout time.Duration) error {
-	fd, err := unix.PidfdOpen(s.Pid, 0)
-	if err == unix.ESRCH {
-		return nil
-	}
-	if err != nil {
+	fd, err := openAlive(s.process())
+	if fd < 0 {
 		return err
 	}
 	defer unix.Close(fd)
-	if !s.process().Alive() {
-		return nil
-	}
 	if s.Status == StatusInitialized || sig == unix.SIGKILL || timeout == 0 && sig == unix.SIGTERM || r.Runtime == "" && ignores(r, s.Pid, sig) {
 		timeout = 0
 	} else {

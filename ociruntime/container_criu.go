@@ -121,17 +121,7 @@ func (r *Runtime) Restore(ctx context.Context, id string, o RestoreOptions) (cod
 		t.undo(ctx)
 		return 0, fmt.Errorf("restore container %s: %w", id, err)
 	}
-	if o.Started != nil {
-		o.Started(c.Init.Pid)
-	}
-	if o.Detach {
-		return 0, nil
-	}
-	code = exitCode(reap(c.Init.Pid))
-	if o.Keep {
-		return code, nil
-	}
-	return code, r.remove(context.WithoutCancel(ctx), c)
+	return r.stay(ctx, c, &o.RunOptions)
 }
 
 // restore brings the processes back and writes down that they are there.

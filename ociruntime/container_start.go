@@ -163,6 +163,11 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (code int, e
 		r.discard(ctx, c)
 		return 0, err
 	}
+	return r.stay(ctx, c, &o)
+}
+
+// stay tells of the container's process and, unless it is detached, waits for its end.
+func (r *Runtime) stay(ctx context.Context, c *Container, o *RunOptions) (code int, err error) {
 	if o.Started != nil {
 		o.Started(c.Init.Pid)
 	}

@@ -38,7 +38,7 @@ func (s *Store) CommitActive(ctx context.Context, name string, chain oci.Digest)
 	}
 	dir, err := s.temp()
 	if err == nil {
-		err = s.watchDisk()
+		err = s.disk.Begin(s.dir)
 	}
 	if err != nil {
 		return fail(err)

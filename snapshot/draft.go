@@ -32,7 +32,7 @@ func (s *Store) NewDraft(ctx context.Context, parent oci.Digest) (*Draft, error)
 		return nil, fmt.Errorf("begin layer: %w", err)
 	}
 	d := &Draft{s: s, parent: parent, dir: dir}
-	if err = s.watchDisk(); err == nil {
+	if err = s.disk.Begin(s.dir); err == nil {
 		err = d.create(ctx)
 	}
 	if err != nil {

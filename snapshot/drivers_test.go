@@ -47,7 +47,7 @@ func TestDrivers(t *testing.T) {
 						t.Fatal(err)
 					}
 					c.test(t, s)
-					if d, err := s.takeDisk(); err == nil {
+					if d, err := s.disk.End(s.dir); err == nil {
 						d.Close()
 					}
 				})

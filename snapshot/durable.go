@@ -99,37 +99,10 @@ func (s *Store) note(name, text string) {
 	s.unsynced[name] = text
 }
 
-// watchDisk opens the store's directory. The kernel tells of a write that
-// failed, once, who had a file open at that time: so it is open from before the
-// first write.
-func (s *Store) watchDisk() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.disk == nil {
-		d, err := os.Open(s.dir)
-		if err != nil {
-			return err
-		}
-		s.disk = d
-	}
-	return nil
-}
-
-// takeDisk ends the watch: the next write begins another.
-func (s *Store) takeDisk() (*os.File, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d := s.disk
-	if s.disk = nil; d != nil {
-		return d, nil
-	}
-	return os.Open(s.dir)
-}
-
 // Sync waits until the disk has every committed layer, and takes their marks
 // away. After an error those layers are removed: see DropUnsynced.
 func (s *Store) Sync() error {
-	d, err := s.takeDisk()
+	d, err := s.disk.End(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // every layer is in another store
 	}

@@ -58,7 +58,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	unsynced map[string]string // marks of layers seen or made, by directory; guarded by mu
-	disk     *os.File          // the store's directory, open since before the first layer; guarded by mu
+	disk     state.DiskWatch   // of dir
 	leave    bool              // see Leave; guarded by mu, as is
 	left     []string          // what was left to another
 }

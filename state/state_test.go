@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -184,5 +185,25 @@ func TestLockThatStayed(t *testing.T) {
 			t.Fatalf("Acquire = %v, found %v, want %v", err, l.Found(), want)
 		}
 		l.Release()
+	}
+}
+
+// A watch keeps one directory open until it ends, and its end opens what no
+// watch had.
+func TestDiskWatch(t *testing.T) {
+	dir := t.TempDir()
+	var w DiskWatch
+	if err := w.Begin(filepath.Join(dir, "absent")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Begin of what is absent = %v", err)
+	}
+	if err := errors.Join(w.Begin(dir), w.Begin(filepath.Join(dir, "absent"))); err != nil {
+		t.Errorf("Begin = %v; a watch that has begun goes on", err)
+	}
+	for range 2 {
+		d, err := w.End(dir)
+		if err != nil || d.Name() != dir {
+			t.Fatalf("End = %v, %v", d, err)
+		}
+		d.Close()
 	}
 }
