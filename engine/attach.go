@@ -113,18 +113,20 @@ func (e *Engine) stay(ctx context.Context, r *record, s *runState, session *moni
 	if !r.Options.watchedByOne() {
 		return result, nil
 	}
-	// Whoever waits for the command does not wait for the disk: a container of
-	// --rm is gone when its names are.
-	snaps, err := e.Snapshots()
-	if err == nil {
-		snaps.Leave(true)
-		defer snaps.Leave(false)
-		err = e.Cleanup(context.WithoutCancel(ctx), r.ID)
+	left := func() []string { return nil }
+	if r.Options.AutoRemove && r.Options.Rootfs == "" {
+		// Whoever waits for the command does not wait for the disk: a container of
+		// --rm is gone when its names are.
+		if snaps, err := e.Snapshots(); err == nil {
+			snaps.Leave(true)
+			defer snaps.Leave(false)
+			left = snaps.Left
+		}
 	}
-	if err != nil {
+	if err := e.Cleanup(context.WithoutCancel(ctx), r.ID); err != nil {
 		return result, err
 	}
-	session.Conn.Cleaned(snaps.Left())
+	session.Conn.Cleaned(left())
 	return result, nil
 }
 
