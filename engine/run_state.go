@@ -116,6 +116,11 @@ func (e *Engine) state(r *record) (*runState, error) {
 	if (state.ProcessID{Pid: s.Monitor, Start: s.MonitorStart}).Alive() {
 		return s, nil // it is about to write the exit record
 	}
+	// The monitor may have been killed between its two notes of the end.
+	if x, err := monitor.ReadExit(e.containerDir(r.ID)); err == nil && x.UnixNano > s.StartedAt.UnixNano() {
+		s.ExitCode, s.FinishedAt = x.Code, time.Unix(0, x.UnixNano)
+		return s, nil
+	}
 	s.ExitCode = 255
 	s.Error = fmt.Sprintf("the container's monitor (of process %d) was killed; its exit status is lost", pid)
 	if e.o.Rootless {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -71,6 +73,28 @@ func (m *Manager) launchProxy(files []*os.File, args ...string) (id state.Proces
 // endProxy ends the process that startProxy started and waits until its
 // sockets are closed: the ports can be bound again when Teardown returns.
 func (r record) endProxy() { end(r.Proxy, unix.SIGKILL) }
+
+// endUnnoted ends what was started for a container with published ports by a
+// command that was killed before it wrote that down: it would end by itself a
+// moment after the record, with the ports bound until then.
+func (m *Manager) endUnnoted(r record) {
+	path, err := m.recordPath(r.Container)
+	if err != nil || len(r.Ports) == 0 || r.Proxy.Pid != 0 || r.Outside.Pid != 0 {
+		return
+	}
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range lines {
+		line, err := os.ReadFile(name)
+		args := strings.Split(string(line), "\x00")
+		if err != nil || len(args) < 3 || args[0] != m.o.Helper || args[1] != ProxyCommand && args[1] != JobCommand || !strings.Contains(args[2], path) {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if id, err := state.IdentifyProcess(pid); err == nil {
+			end(id, unix.SIGKILL)
+		}
+	}
+}
 
 // endOutside ends the program that setupOwn started, which ends its child.
 func (r record) endOutside() {

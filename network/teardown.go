@@ -79,6 +79,7 @@ func (m *Manager) search(container string) error {
 
 // forget removes a container's files; its record last, since it is the list.
 func (m *Manager) forget(r record) error {
+	m.endUnnoted(r)
 	r.endProxy()
 	r.endOutside()
 	for _, j := range r.Networks {

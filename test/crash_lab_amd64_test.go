@@ -30,6 +30,10 @@ type lab struct {
 	base      baseline
 	problems  []string
 	pid       string // of the witness that runs
+	contents  map[string]content
+	// ids are the containers that the events tell of, up to eventsRead of them.
+	ids        map[string]bool
+	eventsRead int
 }
 
 // A labResult is how a command ended; late says that it did not.
@@ -143,7 +147,7 @@ func (l *lab) each() func(stepper.Point) {
 
 // newLab makes a lab in the calling process's namespaces, which are its own.
 func newLab(dir, hull string) (*lab, error) {
-	l := &lab{dir: dir, hull: hull}
+	l := &lab{dir: dir, hull: hull, contents: map[string]content{}, ids: map[string]bool{}}
 	l.env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm",
 		"HOME=" + filepath.Join(dir, "home"), "XDG_RUNTIME_DIR=" + filepath.Join(dir, "xdg"), "TMPDIR=" + filepath.Join(dir, "tmp")}
 	// A file system in memory syncs for nothing: kills do not ask for more.
@@ -253,7 +257,7 @@ func (l *lab) rebuild() error {
 		}
 	}
 	l.unlinkAll()
-	l.problems = nil
+	l.problems, l.eventsRead = nil, 0
 	os.Remove(l.in("image.tar"))
 	for _, args := range [][]string{
 		{"import", "-q", l.in("victim.tar"), "localhost/victim:1"},

@@ -26,11 +26,11 @@ type baseline map[string]string
 
 // changes are files whose content is not compared: what they hold follows from
 // what was done, not from what there is.
-var changes = regexp.MustCompile(`^(run/events|run/network/[^/]+/(lock|epoch|leases/[^/]+/\.next[46])|run/lock.*|root/images/(locks/.*|hold)|root/snapshots/lock|root/cache/.*|root/locks/.*|root/events.*)$`)
+var changes = regexp.MustCompile(`^(run/events|run/network/[^/]+/(lock|epoch|leases/[^/]+/\.next[46])|run/lock.*|run/events\.1|root/images/(locks/.*|hold)|root/snapshots/lock|root/cache/.*|root/locks/.*|root/events.*)$`)
 
 // derived may come at any time, and costs nothing: directories that are empty,
 // caches, and what is made of a layer to save work later.
-var derived = regexp.MustCompile(`^(root/cache/.*|root/images/(locks/.*|hold|places/.*|boots/.*)|root/build/sums/.*|root/snapshots/l/[0-9a-f]+-points-.*|(root|run)(/[a-z-]+){1,2}|run/network/[^/]+(/[a-z]+){0,2}|run/network/[^/]+/leases/[^/]+/\.next[46])$`)
+var derived = regexp.MustCompile(`^(root/cache/.*|run/events\.1|root/images/(locks/.*|hold|places/.*|boots/.*)|root/build/sums/.*|root/snapshots/l/[0-9a-f]+-points-.*|(root|run)(/[a-z-]+){1,2}|run/network/[^/]+(/[a-z]+){0,2}|run/network/[^/]+/leases/[^/]+/\.next[46])$`)
 
 // look reads the whole of the machine that hull may have changed.
 func (l *lab) look() baseline {
@@ -64,14 +64,41 @@ func (l *lab) describe(path, name string, d fs.DirEntry) (string, bool) {
 		to, _ := os.Readlink(path)
 		what += " " + to
 	case st.Mode().IsRegular():
-		data, err := os.ReadFile(path)
+		sum, err := l.contentOf(path, sys)
 		if err != nil {
 			return "", false
 		}
-		sum := sha256.Sum256(data)
-		what += fmt.Sprintf(" %d bytes %s", len(data), hex.EncodeToString(sum[:6]))
+		what += " " + sum
 	}
 	return what, true
+}
+
+// A content is what a file held when it was last changed at that time.
+type content struct {
+	ino  uint64
+	size int64
+	at   syscall.Timespec
+	sum  string
+}
+
+// contentOf says how long a file is and what its bytes are. A file is not read
+// again while the time of its last change is the same, which the kernel alone
+// sets; when that is no longer ago than its clock is coarse, it is.
+func (l *lab) contentOf(path string, st *syscall.Stat_t) (string, error) {
+	if c := l.contents[path]; c.ino == st.Ino && c.size == st.Size && c.at == st.Ctim {
+		return c.sum, nil
+	}
+	now := time.Now()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.Sum256(data)
+	sum := fmt.Sprintf("%d bytes %s", len(data), hex.EncodeToString(hash[:6]))
+	if now.Sub(time.Unix(st.Ctim.Unix())) > 50*time.Millisecond {
+		l.contents[path] = content{st.Ino, st.Size, st.Ctim, sum}
+	}
+	return sum, nil
 }
 
 // lookKernel adds mounts, interfaces, rules, cgroups and processes.
@@ -100,15 +127,30 @@ func (l *lab) lookKernel(b baseline) {
 			b["process "+pid] = strings.ReplaceAll(string(line), "\x00", " ")
 		}
 	}
+	l.lookCgroups(b)
+}
+
+var containerID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// lookCgroups adds the cgroups of the lab's containers: other stores have
+// theirs beside them.
+func (l *lab) lookCgroups(b baseline) {
 	events, _ := os.ReadFile(filepath.Join(l.dir, "run/events"))
-	seen := map[string]bool{}
-	for _, id := range regexp.MustCompile(`\b[0-9a-f]{64}\b`).FindAllString(string(events), -1) {
-		seen[id] = true
+	if len(events) < l.eventsRead {
+		l.eventsRead = 0 // it is a new file
 	}
-	for id := range seen {
-		groups, _ := filepath.Glob("/sys/fs/cgroup/*/hull/hull-" + id)
+	for _, id := range containerID.FindAllString(string(events[l.eventsRead:]), -1) {
+		l.ids[id] = true
+	}
+	// The last line may not be whole yet.
+	l.eventsRead += strings.LastIndexByte(string(events[l.eventsRead:]), '\n') + 1
+	parents, _ := filepath.Glob("/sys/fs/cgroup/*/hull")
+	for _, parent := range parents {
+		groups, _ := os.ReadDir(parent)
 		for _, g := range groups {
-			b["cgroup "+g] = "there"
+			if id, ok := strings.CutPrefix(g.Name(), "hull-"); ok && l.ids[id] {
+				b["cgroup "+filepath.Join(parent, g.Name())] = "there"
+			}
 		}
 	}
 }

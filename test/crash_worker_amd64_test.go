@@ -261,8 +261,12 @@ func (w *worker) check(c *crashCase, a stepper.Action, res labResult, hit bool) 
 	}
 	w.verifyFiles()
 	err := c.done(w.lab)
-	if res.code == 0 && !res.late && err != nil && a != stepper.KillProcess && errText(err) != errText(never(nil)) {
-		w.problem("it said that it succeeded, and %v", err)
+	kept := err
+	if c.kept != nil && hit && a == stepper.KillTree {
+		kept = c.kept(w.lab)
+	}
+	if res.code == 0 && !res.late && kept != nil && a != stepper.KillProcess && errText(kept) != errText(never(nil)) {
+		w.problem("it said that it succeeded, and %v", kept)
 	}
 	if err != nil {
 		w.again(c)
