@@ -188,7 +188,7 @@ func (c *createFlags) declareStorage(f *command.Flags) {
 	f.StringArrayVar(&o.StorageOpts, "storage-opt", nil, "Storage options of the container (size=)")
 	f.StringSliceVar(&o.ChrootDirs, "chrootdirs", nil, "Chroot directories inside the container")
 	f.Words("image-volume", "anonymous", "bind", "tmpfs", "ignore")
-	f.Words("mount", "type=bind,", "type=volume,", "type=tmpfs,", "type=image,", "type=devpts,", "type=ramfs,", "type=glob,")
+	f.Words("mount", "type=bind,", "type=volume,", "type=tmpfs,", "type=image,", "type=artifact,", "type=devpts,", "type=ramfs,", "type=glob,")
 }
 
 func (c *createFlags) declareSecurity(f *command.Flags) {

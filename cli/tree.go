@@ -60,6 +60,16 @@ func (s *session) containerNodes() []command.Node {
 
 // fullNodes are the commands that reach registries: hull-full has them.
 var fullNodes = []command.Node{
+	{Path: "artifact", Short: "Manage OCI artifacts"},
+	{Path: "artifact add", Short: "Add an OCI artifact to the local store", Elsewhere: true},
+	{Path: "artifact extract", Short: "Extract an OCI artifact to a local path", Elsewhere: true},
+	{Path: "artifact inspect", Short: "Inspect an OCI artifact", Elsewhere: true},
+	{Path: "artifact list", Short: "List OCI artifacts in the local store", Elsewhere: true, Hidden: true},
+	{Path: "artifact ls", Short: "List OCI artifacts in the local store", Elsewhere: true},
+	{Path: "artifact pull", Short: "Pull an OCI artifact from a registry and store it locally", Elsewhere: true},
+	{Path: "artifact push", Short: "Push an OCI artifact from local storage to a registry", Elsewhere: true},
+	{Path: "artifact remove", Short: "Remove one or more OCI artifacts from local storage", Elsewhere: true, Hidden: true},
+	{Path: "artifact rm", Short: "Remove one or more OCI artifacts from local storage", Elsewhere: true},
 	{Path: "auto-update", Short: "Auto update containers according to their auto-update policy", Elsewhere: true},
 	{Path: "build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},
 	{Path: "image build", Short: "Build an image using instructions from Containerfiles", Elsewhere: true},

@@ -69,7 +69,7 @@ func (a *artifactFlags) add(ctx context.Context, t *transfer.Transfer, list stri
 		f := image.ArtifactFile{Open: func() (io.ReadCloser, error) { return os.Open(name) }}
 		f.MediaType = firstSet(a.layerType, mime.TypeByExtension(filepath.Ext(name)), "application/octet-stream")
 		if !a.excludeTitles {
-			f.Annotations = map[string]string{"org.opencontainers.image.title": filepath.Base(name)}
+			f.Annotations = map[string]string{oci.AnnotationTitle: filepath.Base(name)}
 		}
 		files = append(files, f)
 	}

@@ -42,5 +42,5 @@ func (s *session) nodes() []command.Node {
 	nodes = append(nodes, command.Node{Path: "internal-fetch", Short: "Copy what a URL leads to", Build: s.fetch, Hidden: true},
 		command.Node{Path: "internal-codec", Short: "Compress or decompress", Build: s.codec, Hidden: true},
 		command.Node{Path: "internal-farm", Short: "Store what came from a farm", Build: s.farmInner, Hidden: true})
-	return slices.Concat(nodes, s.buildxNodes(), s.connectionNodes(), s.kubeNodes(), s.manifestNodes(), s.registryNodes(), s.trustNodes())
+	return slices.Concat(nodes, s.artifactNodes(), s.buildxNodes(), s.connectionNodes(), s.kubeNodes(), s.manifestNodes(), s.registryNodes(), s.trustNodes())
 }

@@ -16,7 +16,7 @@ type DiskUse struct {
 	Reclaimable int64 `json:"RawReclaimable"`
 }
 
-// DiskUsage adds up images, containers and volumes.
+// DiskUsage adds up images, containers and volumes, and artifacts where there are any.
 func (e *Engine) DiskUsage(ctx context.Context) ([]DiskUse, error) {
 	images, err := e.Images()
 	if err != nil {
@@ -83,7 +83,8 @@ func (e *Engine) DiskUsage(ctx context.Context) ([]DiskUse, error) {
 			vol.Reclaimable += size
 		}
 	}
-	return []DiskUse{img, containers, vol}, nil
+	artifacts, err := e.artifactUse(ctx, images, all)
+	return append([]DiskUse{img, containers, vol}, artifacts...), err
 }
 
 // A DiskDetail is what system df says in detail.

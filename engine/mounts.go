@@ -60,6 +60,10 @@ func (e *Engine) settleMounts(ctx context.Context, r *record) error {
 			if _, err := e.image(ctx, PullRequest{Name: m.Source, Quiet: o.Quiet}); err != nil {
 				return fmt.Errorf("mount image %s: %w", m.Source, err)
 			}
+		case "artifact":
+			if _, _, err := e.artifactBlobs(ctx, m); err != nil {
+				return fmt.Errorf("validating artifact volume %q: %w", m.Source, err)
+			}
 		case "volume":
 			if m.Anonymous && m.Source == "" {
 				m.Source = newID()
@@ -136,6 +140,8 @@ func (e *Engine) runtimeMounts(ctx context.Context, r *record) ([]oci.Mount, err
 			more, err = e.globMounts(ctx, r, m)
 		case "image":
 			more, err = e.imageMount(ctx, r, m, mountPin(r, i))
+		case "artifact":
+			more, err = e.artifactMounts(ctx, r, m)
 		case "tmpfs", "ramfs", "devpts":
 			more = []oci.Mount{{Destination: m.Destination, Type: m.Type, Source: m.Type, Options: tmpfsOptions(m)}}
 		default:

@@ -218,6 +218,11 @@ func (e *Engine) firstUse(ctx context.Context, v *Volume, m *Mount, r *record) e
 // imageDir opens a directory of the container's image; nil when the image has
 // none there.
 func (e *Engine) imageDir(r *record, dir string) (*os.File, error) {
+	return e.imagePath(r, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+}
+
+// imagePath is imageDir for a path of any kind, opened with flags.
+func (e *Engine) imagePath(r *record, path string, flags int) (*os.File, error) {
 	var tree *os.File
 	var err error
 	switch {
@@ -236,7 +241,7 @@ func (e *Engine) imageDir(r *record, dir string) (*os.File, error) {
 		return nil, err
 	}
 	defer tree.Close()
-	f, err := inroot.Open(tree, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	f, err := inroot.Open(tree, path, flags, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}

@@ -225,17 +225,18 @@ type Weight struct {
 
 // A Mount is one -v, --mount, --tmpfs or image volume, as the user said it.
 type Mount struct {
-	// Type is bind, volume, tmpfs, image, devpts, ramfs, glob or cgroup.
+	// Type is bind, volume, tmpfs, image, artifact, devpts, ramfs, glob or cgroup.
 	Type string
 	// Source is a directory or file of the host, a volume's name (empty: an
-	// anonymous one) or an image's name.
+	// anonymous one) or an image's or artifact's name.
 	Source      string `json:",omitempty"`
 	Destination string
 	// SubPath is a path below the volume's or image's root.
 	SubPath string `json:",omitempty"`
 	// Options are mount options in the order they were said, for each type
 	// what mount(8) calls them: ro, rw, nosuid, size=1m, rslave, …; and ours:
-	// z Z U O idmap copy nocopy nocreate upperdir= workdir=.
+	// z Z U O idmap copy nocopy nocreate upperdir= workdir=, and of an artifact
+	// title= digest= name=.
 	Options []string `json:",omitempty"`
 	// CreateSource makes a missing bind source, as docker's -v does.
 	CreateSource bool `json:",omitempty"`

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -91,6 +92,13 @@ func (m *Mount) check() error {
 	if strings.ContainsRune(m.Destination+m.Source, 0) {
 		return fmt.Errorf("a path holds a NUL byte")
 	}
+	title, digest := m.has("title"), m.has("digest")
+	if m.Type == "artifact" && title && digest {
+		return errors.New("cannot specify both digest and title")
+	}
+	if name, ok := m.option("name"); m.Type == "artifact" && ok && (strings.Contains(name, "/") || name == "" || name == "." || name == "..") {
+		return fmt.Errorf("name %q is no file's name", name)
+	}
 	groups := map[string]string{}
 	for _, o := range m.Options {
 		key, _, _ := strings.Cut(o, "=")
@@ -129,13 +137,15 @@ var mountOptions = map[string]string{
 	"ramfs":  " size mode tmpcopyup notmpcopyup noatime relatime strictatime ",
 	"devpts": " uid gid mode max ptmxmode newinstance ",
 	"image":  " ",
-	"glob":   " rro z Z bind rbind idmap noatime relatime strictatime ",
-	"cgroup": " ",
+	// Not the common ones: see mountOptionAllowed.
+	"artifact": " ro title digest name ",
+	"glob":     " rro z Z bind rbind idmap noatime relatime strictatime ",
+	"cgroup":   " ",
 }
 
 func mountOptionAllowed(typ, key string) bool {
 	key = " " + key + " "
-	return strings.Contains(commonMountOptions, key) || strings.Contains(mountOptions[typ], key)
+	return typ != "artifact" && strings.Contains(commonMountOptions, key) || strings.Contains(mountOptions[typ], key)
 }
 
 // ParseTmpfs parses the value of --tmpfs: DESTINATION[:OPTIONS].
@@ -179,7 +189,7 @@ func ParseMount(spec string) (Mount, error) {
 	switch {
 	case m.Type == "volume" && m.Source == "":
 		m.Anonymous = true
-	case (m.Type == "bind" || m.Type == "glob" || m.Type == "image") && m.Source == "":
+	case (m.Type == "bind" || m.Type == "glob" || m.Type == "image" || m.Type == "artifact") && m.Source == "":
 		return Mount{}, fmt.Errorf("parse mount %q: source= is missing", spec)
 	case m.Type == "bind" || m.Type == "glob":
 		if m.Source, err = filepath.Abs(m.Source); err != nil {

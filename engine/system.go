@@ -212,8 +212,8 @@ type Problem struct {
 	Repaired bool
 }
 
-// Check verifies every blob by its digest, every image's layers, and every
-// record of a container or volume. With repair, what can be made again is.
+// Check verifies every blob by its digest, every image's layers, that artifacts
+// are whole, and every record of a container or volume. With repair, what can be made again is.
 func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, error) {
 	if err := e.Recover(ctx); err != nil {
 		return nil, err
@@ -265,6 +265,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, erro
 			found = append(found, p)
 		}
 	}
+	found = append(found, e.checkArtifacts(ctx, images)...)
 	return append(found, e.checkContainers(ctx, repair)...), nil
 }
 

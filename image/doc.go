@@ -8,6 +8,7 @@
 //
 //	ROOT/images/records/HEX   one image: its manifests, layers and config, by the ID
 //	ROOT/images/names/NAME    one name, which reads as the ID it leads to
+//	ROOT/images/artifacts/NAME one name of an artifact, with what it has
 //	ROOT/images/locks/…       locks of records and names
 //	ROOT/images/hold          locked by whoever uses content that no record names yet
 //	ROOT/images/garbage       there when content may be left over

@@ -79,7 +79,7 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if err := s.MarkGarbage(); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return Collected{}, err
 	}
-	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir(), s.placesDir(), s.bootsDir()} {
+	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir(), s.artifactsDir(), s.placesDir(), s.bootsDir()} {
 		if err := state.CleanTemp(dir); err != nil && !errors.Is(err, state.ErrNotExist) {
 			return Collected{}, err
 		}
@@ -115,6 +115,13 @@ func (s *Store) collect(ctx context.Context, only *content) (Collected, error) {
 	live := newContent()
 	for _, r := range records {
 		live.add(r)
+	}
+	artifacts, err := s.artifactRecords()
+	if err != nil {
+		return done, fmt.Errorf("collect image content: %w", err)
+	}
+	for _, r := range artifacts {
+		live.addArtifact(r)
 	}
 	steps, err := s.Steps()
 	if err != nil {

@@ -203,22 +203,34 @@ func (s *Store) PutArtifact(ctx context.Context, m oci.Manifest, config []byte, 
 	}
 	m.Layers = []oci.Descriptor{}
 	for _, f := range files {
-		d, size, err := s.putFile(ctx, f.Open)
+		d, err := s.putArtifactFile(ctx, f)
 		if err != nil {
-			return ListEntry{}, fmt.Errorf("store artifact: %w", err)
+			return ListEntry{}, err
 		}
-		f.Digest, f.Size = d, size
-		m.Layers, kept = append(m.Layers, f.Descriptor), append(kept, d)
+		m.Layers, kept = append(m.Layers, d), append(kept, d.Digest)
 	}
+	d, err := s.putManifest(m)
+	return ListEntry{Blobs: kept, Descriptor: d}, err
+}
+
+// putArtifactFile stores one file.
+func (s *Store) putArtifactFile(ctx context.Context, f ArtifactFile) (oci.Descriptor, error) {
+	var err error
+	if f.Digest, f.Size, err = s.putFile(ctx, f.Open); err != nil {
+		return f.Descriptor, fmt.Errorf("store artifact: %w", err)
+	}
+	return f.Descriptor, nil
+}
+
+// putManifest stores a manifest that was made here.
+func (s *Store) putManifest(m oci.Manifest) (oci.Descriptor, error) {
 	data, err := json.Marshal(m)
 	if err != nil {
-		return ListEntry{}, fmt.Errorf("make manifest: %w", err)
+		return oci.Descriptor{}, fmt.Errorf("make manifest: %w", err)
 	}
 	d := oci.FromBytes(data)
-	if err := s.putBlob(d, data, func(oci.Digest) {}); err != nil {
-		return ListEntry{}, err
-	}
-	return ListEntry{Blobs: kept, Descriptor: oci.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: d, Size: int64(len(data))}}, nil
+	return oci.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: d, Size: int64(len(data))},
+		s.putBlob(d, data, func(oci.Digest) {})
 }
 
 // putFile stores a file of unknown digest, which is read twice.

@@ -21,6 +21,8 @@ const (
 	DockerConfig        = "application/vnd.docker.container.image.v1+json"
 	DockerLayer         = "application/vnd.docker.image.rootfs.diff.tar"
 	DockerLayerGzip     = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	AnnotationCreated   = "org.opencontainers.image.created"
+	AnnotationTitle     = "org.opencontainers.image.title"
 	AnnotationRefName   = "org.opencontainers.image.ref.name"
 	AnnotationImageName = "io.containerd.image.name"
 	// Of an attestation manifest in an index (BuildKit's attestation-storage.md):

@@ -29,6 +29,8 @@ func pullHint(err error, ref oci.Reference) error {
 	}
 	name := ref.Name()
 	switch {
+	case errors.Is(err, errNoImage):
+		return &hinted{err, fmt.Sprintf("files that are no image: hull artifact pull %s", ref)}
 	case errors.Is(err, registry.ErrUnauthorized):
 		return &hinted{err, fmt.Sprintf("hull login %s; some registries answer so for a name that they do not have", ref.Normalized().Domain)}
 	case errors.Is(err, registry.ErrNotFound):

@@ -131,7 +131,8 @@ func (t *Transfer) pushEntry(ctx context.Context, repo *registry.Repository, ref
 	t.notify(Event{Kind: Instance, Blob: e.Descriptor.Digest, Text: fmt.Sprintf("%d/%d", i+1, n)})
 	p := &push{t: t, repo: repo, ref: ref, o: o, byDigest: true}
 	if len(e.Blobs) > 0 {
-		return p.artifact(ctx, e)
+		_, err := p.manifest(ctx, e.Descriptor.Digest, e.Descriptor.MediaType, "")
+		return err
 	}
 	img, err := t.Images.ByManifest(ctx, e.Descriptor.Digest)
 	if err == nil {
@@ -154,18 +155,23 @@ func (t *Transfer) pushEntry(ctx context.Context, repo *registry.Repository, ref
 	return nil
 }
 
-// artifact sends what is no image as it is stored.
-func (p *push) artifact(ctx context.Context, e *image.ListEntry) error {
-	m, data, err := p.t.Images.ReadManifest(image.Image{Manifest: e.Descriptor.Digest})
+// manifest sends what is no image as it is stored, with what it refers to, and
+// returns the manifest's size.
+func (p *push) manifest(ctx context.Context, d oci.Digest, mediaType, tag string) (int64, error) {
+	m, data, err := p.t.Images.ReadManifest(image.Image{Manifest: d})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for _, d := range append([]oci.Descriptor{m.Config}, m.Layers...) {
-		if err := p.blob(ctx, d, p.stored(ctx, d), nil, Config); err != nil {
-			return err
+	for _, l := range m.Layers {
+		if err := p.blob(ctx, l, p.stored(ctx, l), p.mountable(l.Digest), Blob); err != nil {
+			return 0, err
 		}
 	}
-	return p.repo.PutManifest(ctx, "", e.Descriptor.MediaType, data)
+	if err := p.blob(ctx, m.Config, p.stored(ctx, m.Config), nil, Config); err != nil {
+		return 0, err
+	}
+	p.t.notify(Event{Kind: Manifest})
+	return int64(len(data)), p.repo.PutManifest(ctx, tag, mediaType, data)
 }
 
 // remote makes the push read from the registry that the entry came from.
