@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"hull/containerfile"
 	"hull/image"
 	"hull/oci"
 )
@@ -60,15 +61,6 @@ func (b *building) used() []material {
 	b.mu.Unlock()
 	slices.SortFunc(all, func(x, y material) int { return strings.Compare(x.URI, y.URI) })
 	return slices.CompactFunc(all, func(x, y material) bool { return x.URI == y.URI && maps.Equal(x.Digest, y.Digest) })
-}
-
-// withoutUser takes user and password out of a URL: a statement is public (SECR-02).
-func withoutUser(s string) string {
-	if u, err := url.Parse(s); err == nil {
-		u.User = nil
-		return u.String()
-	}
-	return s
 }
 
 // imageURI is the package URL of an image.
@@ -166,7 +158,7 @@ func (b *building) provenance(img image.Image, began time.Time) map[string]any {
 	o := &b.o
 	source := map[string]any{"path": b.graph.File.Name}
 	if isRemote(o.Context) {
-		uri := withoutUser(o.Context)
+		uri := containerfile.WithoutUsers(o.Context)
 		source["uri"] = uri
 		for _, m := range b.used() {
 			if m.URI == uri {
@@ -185,11 +177,15 @@ func (b *building) provenance(img image.Image, began time.Time) map[string]any {
 	meta := map[string]any{"invocationId": key("invocation", img.ID, started)[:32], "startedOn": started.Format(time.RFC3339), "finishedOn": finished.Format(time.RFC3339)}
 	external := map[string]any{"configSource": source, "request": request}
 	if o.Attest.Provenance == "max" {
-		request["args"] = o.Args
+		args := map[string]string{}
+		for k, v := range o.Args {
+			args[k] = containerfile.Redact(v)
+		}
+		request["args"] = args
 		request["labels"] = o.Labels
 		request["secrets"] = slices.Sorted(maps.Keys(o.Secrets))
 		request["ssh"] = slices.Sorted(maps.Keys(o.SSH))
-		external["containerfile"] = base64.StdEncoding.EncodeToString([]byte(strings.Join(b.graph.File.Lines, "\n")))
+		external["containerfile"] = base64.StdEncoding.EncodeToString([]byte(containerfile.Redact(strings.Join(b.graph.File.Lines, "\n"))))
 	}
 	return map[string]any{
 		"buildDefinition": map[string]any{

@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"golang.org/x/sys/unix"
 
 	"hull/engine"
+	"hull/inroot"
 	"hull/layer"
+	"hull/oci"
 	"hull/state"
 )
 
@@ -31,20 +34,75 @@ func (m *mounts) cache(st *stage, x *instructions.Mount, target string) error {
 	if id == "" {
 		id = path.Clean(target)
 	}
+	if climbs(x.Source) {
+		return fmt.Errorf("source %s leads out of the cache", x.Source)
+	}
 	m.keys = append(m.keys, []any{"cache", id, target, x.ReadOnly, x.From, x.Source})
 	m.later = append(m.later, func(ctx context.Context) error {
 		dir, err := m.claimCache(ctx, st, x, id)
 		if err != nil {
 			return err
 		}
-		options := []string{"rw"}
+		option := "rw"
 		if x.ReadOnly {
-			options = []string{"ro"}
+			option = "ro"
 		}
-		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: filepath.Join(dir, "data"), Destination: target, Options: append(options, "z")})
+		data := filepath.Join(dir, "data")
+		if part := clean(x.Source); x.From == "" && part != "." {
+			return m.cachePart(x, data, part, oci.Mount{Type: "bind", Destination: target, Options: []string{"bind", option, "rprivate"}})
+		}
+		m.extra = append(m.extra, engine.Mount{Type: "bind", Source: data, Destination: target, Options: []string{option, "z"}})
 		return nil
 	})
 	return nil
+}
+
+// cachePart mounts a directory of a cache, which is made if need be. Another
+// step may change the way to it at any time, so it is opened, and what is
+// mounted is what was opened (BLD-09, BLD-10).
+func (m *mounts) cachePart(x *instructions.Mount, data, part string, v oci.Mount) error {
+	root, err := os.Open(data)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dir, err := openOrMake(root, part, x)
+	if err != nil {
+		return err
+	}
+	m.releases = append(m.releases, func() { dir.Close() })
+	v.Source = "/proc/self/fd/" + strconv.Itoa(int(dir.Fd()))
+	if m.open == nil {
+		m.open = map[string]*os.File{}
+	}
+	m.open[v.Source] = dir
+	m.views = append(m.views, v)
+	return nil
+}
+
+// openOrMake opens a directory below root; what it lacks is made as x says.
+func openOrMake(root *os.File, dir string, x *instructions.Mount) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY
+	f, err := inroot.Open(root, dir, flags, 0)
+	if !errors.Is(err, fs.ErrNotExist) || dir == "." {
+		return f, err
+	}
+	above, err := openOrMake(root, path.Dir(dir), x)
+	if err != nil {
+		return nil, err
+	}
+	defer above.Close()
+	if err := unix.Mkdirat(int(above.Fd()), path.Base(dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	if f, err = inroot.Open(above, path.Base(dir), flags|unix.O_NOFOLLOW, 0); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Chown(int(number(x.UID, 0)), int(number(x.GID, 0))), f.Chmod(os.FileMode(number(x.Mode, 0o755)))); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // claimCache makes the directory if need be, and locks it as asked.

@@ -90,7 +90,7 @@ func (b *building) openURL(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return b.openStream(ctx, r, url)
+	return b.openStream(ctx, r, containerfile.Redact(url))
 }
 
 func (b *building) openStream(ctx context.Context, in io.Reader, name string) ([]byte, error) {
@@ -332,8 +332,43 @@ func (b *building) ignoreFile(name string) (err error) {
 	if b.main == nil || b.main.dir == "" {
 		return nil
 	}
-	b.main.ignore, err = findIgnore(b.main.dir, name, b.o.IgnoreFile)
-	return err
+	if IsLocal(b.o.Context) || b.o.IgnoreFile != "" {
+		b.main.ignore, err = findIgnore(b.main.dir, name, b.o.IgnoreFile)
+		return err
+	}
+	// Files that came from elsewhere are not to name files of this machine.
+	for _, suffix := range containerfile.IgnoreNames {
+		if b.main.ignore, err = b.main.readIgnore(name + suffix); b.main.ignore != nil || err != nil {
+			return err
+		}
+	}
+	for _, n := range containerfile.IgnoreNames {
+		if b.main.ignore, err = b.main.readIgnore(n); b.main.ignore != nil || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readIgnore reads an ignore file of the tree; nil when it has none of the name.
+func (t *tree) readIgnore(name string) (*containerfile.Ignore, error) {
+	real, err := t.resolve(name, true)
+	if err != nil {
+		return nil, err
+	}
+	f, err := t.open(real)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the ignore file: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, containerfile.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the ignore file: %w", err)
+	}
+	return containerfile.ParseIgnore(name, data)
 }
 
 // findIgnore is the ignore file of a context: that of the command line, the

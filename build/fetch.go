@@ -14,9 +14,12 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"hull/containerfile"
 	"hull/oci"
 )
 
@@ -47,7 +50,11 @@ type downloaded struct {
 
 func (b *building) download(ctx context.Context, from string) (downloaded, error) {
 	fail := func(err error) (downloaded, error) {
-		return downloaded{}, fmt.Errorf("download %s: %w", redact(from), err)
+		var u *url.Error // says the URL once more
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return downloaded{}, fmt.Errorf("download %s: %w", containerfile.Redact(from), err)
 	}
 	from, err := b.o.Policy.Apply(from)
 	if err != nil {
@@ -63,7 +70,7 @@ func (b *building) download(ctx context.Context, from string) (downloaded, error
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fail(errors.Unwrap(err))
+		return fail(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -90,16 +97,8 @@ func (b *building) download(ctx context.Context, from string) (downloaded, error
 	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
 		d.mtime = t
 	}
-	b.use(material{URI: withoutUser(from), Digest: map[string]string{"sha256": hex.EncodeToString(sum.Sum(nil))}})
+	b.use(material{URI: containerfile.WithoutUsers(from), Digest: map[string]string{"sha256": hex.EncodeToString(sum.Sum(nil))}})
 	return d, f.Close()
-}
-
-// redact takes a password out of a URL.
-func redact(s string) string {
-	if u, err := url.Parse(s); err == nil {
-		return u.Redacted()
-	}
-	return s
 }
 
 // gatherRemote are the items of a source of ADD that is a URL.
@@ -116,7 +115,7 @@ func (st *stage) gatherRemote(ctx context.Context, c *copying, src string, dir b
 		}
 		st.b.keepTree(t)
 		if c.checksum != "" && !strings.HasPrefix(t.commit, c.checksum) {
-			return nil, fmt.Errorf("ADD %s: it is at commit %s, --checksum says %s", src, t.commit, c.checksum)
+			return nil, fmt.Errorf("ADD %s: it is at commit %s, --checksum says %s", containerfile.Redact(src), t.commit, c.checksum)
 		}
 		w := walker{t: t, c: c, dir: true}
 		err = w.source(ctx, "/")
@@ -128,11 +127,11 @@ func (st *stage) gatherRemote(ctx context.Context, c *copying, src string, dir b
 	}
 	it := item{Name: d.name, Type: 'f', Mode: 0o600, mtime: d.mtime, open: func() (io.ReadCloser, error) { return os.Open(d.path) }}
 	if err := checkSum(c.checksum, &it); err != nil {
-		return nil, fmt.Errorf("ADD %s: %w", src, err)
+		return nil, fmt.Errorf("ADD %s: %w", containerfile.Redact(src), err)
 	}
 	if dir {
 		if d.name == "" || d.name == "." || d.name == "/" {
-			return nil, fmt.Errorf("ADD %s: its URL has no file name, so the destination must be one", src)
+			return nil, fmt.Errorf("ADD %s: its URL has no file name, so the destination must be one", containerfile.Redact(src))
 		}
 		it.Rel = d.name
 	}
@@ -189,18 +188,19 @@ func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, 
 		repo = "https://" + repo
 	}
 	if strings.HasPrefix(repo, "-") || !validRef(ref) {
-		return nil, fmt.Errorf("fetch %s: %q is no name of a branch, tag or commit", redact(from), ref)
+		return nil, fmt.Errorf("fetch %s: %q is no name of a branch, tag or commit", containerfile.Redact(from), ref)
 	}
 	dir, err := b.temp("git")
 	if err != nil {
 		return nil, err
 	}
-	if err := fetchGit(ctx, dir, repo, ref); err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", redact(from), err)
+	g := &gitRepo{dir: dir}
+	if err := g.fetch(ctx, repo, ref); err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", containerfile.Redact(from), err)
 	}
-	commit, err := git(ctx, dir, "rev-parse", "HEAD")
+	commit, err := g.run(ctx, "rev-parse", "HEAD")
 	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", redact(from), err)
+		return nil, fmt.Errorf("fetch %s: %w", containerfile.Redact(from), err)
 	}
 	if !keep {
 		if err := removeAll(filepath.Join(dir, ".git")); err != nil {
@@ -220,7 +220,7 @@ func (b *building) gitTree(ctx context.Context, from string, keep bool) (*tree, 
 		return nil, err
 	}
 	t.commit = strings.TrimSpace(commit)
-	b.use(material{URI: withoutUser(from), Digest: map[string]string{"sha1": t.commit}})
+	b.use(material{URI: containerfile.WithoutUsers(from), Digest: map[string]string{"sha1": t.commit}})
 	return t, nil
 }
 
@@ -237,44 +237,68 @@ func validRef(ref string) bool {
 	return true
 }
 
-// fetchGit gets one commit, without its past where the server allows that.
-func fetchGit(ctx context.Context, dir, repo, ref string) error {
-	if _, err := git(ctx, dir, "init", "--quiet"); err != nil {
+// A gitRepo is a repository that the git program works in.
+type gitRepo struct {
+	dir string
+	env []string
+}
+
+// fetch gets one commit, without its past where the server allows that.
+func (g *gitRepo) fetch(ctx context.Context, repo, ref string) error {
+	if _, err := g.run(ctx, "init", "--quiet"); err != nil {
 		return err
 	}
-	if _, err := git(ctx, dir, "remote", "add", "origin", repo); err != nil {
+	// What the repository keeps of its URL may get into the image (ADD
+	// --keep-git-dir), and a command line is there for all to read: both have it
+	// without its password, and the environment says what stands for it (SECR-02).
+	public := repo
+	if !strings.HasPrefix(repo, "ssh://") {
+		public = containerfile.WithoutUsers(repo)
+	}
+	if public != repo {
+		n, _ := strconv.Atoi(os.Getenv("GIT_CONFIG_COUNT"))
+		g.env = []string{fmt.Sprintf("GIT_CONFIG_COUNT=%d", n+1), fmt.Sprintf("GIT_CONFIG_KEY_%d=url.%s.insteadOf", n, hostOf(repo)), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", n, hostOf(public))}
+	}
+	if _, err := g.run(ctx, "remote", "add", "origin", public); err != nil {
 		return err
 	}
 	want := firstOf(ref, "HEAD")
-	if _, err := git(ctx, dir, "fetch", "--quiet", "--depth=1", "origin", want); err != nil {
+	if _, err := g.run(ctx, "fetch", "--quiet", "--depth=1", "origin", want); err != nil {
 		if !isCommit(want) {
 			return err
 		}
 		// A server need not give a commit by its number: all of it, then.
-		if _, err := git(ctx, dir, "fetch", "--quiet", "--tags", "origin"); err != nil {
+		if _, err := g.run(ctx, "fetch", "--quiet", "--tags", "origin"); err != nil {
 			return err
 		}
-		_, err = git(ctx, dir, "checkout", "--quiet", want)
+		_, err = g.run(ctx, "checkout", "--quiet", want)
 		return err
 	}
-	if _, err := git(ctx, dir, "checkout", "--quiet", "FETCH_HEAD"); err != nil {
+	if _, err := g.run(ctx, "checkout", "--quiet", "FETCH_HEAD"); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, ".gitmodules")); err == nil {
-		return submodules(ctx, dir)
+	if _, err := os.Stat(filepath.Join(g.dir, ".gitmodules")); err == nil {
+		return g.submodules(ctx)
 	}
 	return nil
 }
 
+// hostOf is a URL up to the path.
+func hostOf(u string) string {
+	scheme, rest, _ := strings.Cut(u, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host + "/"
+}
+
 // submodules fetches them, by ways that lead to another machine only: a
 // repository must not name files of this one (BLD-03).
-func submodules(ctx context.Context, dir string) error {
-	_, err := git(ctx, dir, "-c", "protocol.file.allow=never", "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+func (g *gitRepo) submodules(ctx context.Context) error {
+	_, err := g.run(ctx, "-c", "protocol.file.allow=never", "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
 	return err
 }
 
-// git runs it. Helpers that a URL can name ("ext::…") are never run.
-func git(ctx context.Context, dir string, args ...string) (string, error) {
+// run runs git. Helpers that a URL can name ("ext::…") are never run.
+func (g *gitRepo) run(ctx context.Context, args ...string) (string, error) {
 	program, err := exec.LookPath("git")
 	if err != nil {
 		return "", &hintError{err, "install git"}
@@ -282,15 +306,24 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	c := exec.CommandContext(ctx, program, append([]string{"-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main",
 		"-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "protocol.http.allow=always", "-c", "protocol.ssh.allow=always",
 		"-c", "protocol.git.allow=always", "-c", "protocol.file.allow=user", "-c", "core.symlinks=true", "-c", "core.hooksPath=/dev/null"}, args...)...)
-	c.Dir = dir
-	c.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
+	c.Dir = g.dir
+	// Of a caller that is itself run by git, its repository is not ours.
+	c.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		k, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(gitPlaces, k)
+	})
+	c.Env = append(append(c.Env, "GIT_TERMINAL_PROMPT=0"), g.env...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(errs.String()))
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, containerfile.Redact(strings.TrimSpace(errs.String())))
 	}
 	return out.String(), nil
 }
+
+// gitPlaces are the variables that tell git where a repository is.
+var gitPlaces = []string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+	"GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_QUARANTINE_PATH"}
 
 // isCommit says whether a ref can be a commit's number.
 func isCommit(ref string) bool {

@@ -24,6 +24,7 @@ type mounts struct {
 	extra     []engine.Mount
 	views     []oci.Mount
 	secretEnv []string
+	open      map[string]*os.File // sources that are open already, by the name that a view has for them
 
 	later    []func(ctx context.Context) error // done when the step really runs
 	releases []func()
@@ -52,8 +53,11 @@ func (m *mounts) settle(ctx context.Context, st *stage, list []*instructions.Mou
 	ssh := 0
 	for _, x := range list {
 		target := x.Target
-		if target != "" && !path.IsAbs(target) {
-			target = path.Join("/", st.config.Config.WorkingDir, target)
+		if target != "" {
+			if !path.IsAbs(target) {
+				target = path.Join("/", st.config.Config.WorkingDir, target)
+			}
+			target = path.Clean(target)
 		}
 		var err error
 		switch x.Type {
@@ -89,6 +93,9 @@ func (m *mounts) bind(ctx context.Context, st *stage, x *instructions.Mount, tar
 	if err != nil {
 		return err
 	}
+	if climbs(x.Source) {
+		return fmt.Errorf("source %s leads out of the %s", x.Source, t.name)
+	}
 	real, err := t.resolve(x.Source, true)
 	if err != nil {
 		return err
@@ -109,7 +116,7 @@ func (m *mounts) bind(ctx context.Context, st *stage, x *instructions.Mount, tar
 			if err != nil {
 				return err
 			}
-			return m.view(st, view, target, x.ReadOnly, isDir(stat))
+			return m.view(st, t, real, view, target, x.ReadOnly)
 		})
 		return nil
 	}
@@ -128,9 +135,16 @@ func (m *mounts) bind(ctx context.Context, st *stage, x *instructions.Mount, tar
 				return err
 			}
 		}
-		return m.view(st, view, target, x.ReadOnly, isDir(stat))
+		return m.view(st, t, real, view, target, x.ReadOnly)
 	})
 	return nil
+}
+
+// climbs says whether a relative path is above where it begins. COPY takes such
+// a one as docker does, as if it began at the root; a mount refuses it (BLD-08).
+func climbs(p string) bool {
+	p = path.Clean(p)
+	return p == ".." || strings.HasPrefix(p, "../")
 }
 
 func readOnly(ro bool) []string {
@@ -157,9 +171,9 @@ func (b *building) filtered(ctx context.Context, items []item) (oci.Mount, error
 	return b.Snapshots.ViewPath(l.Chain, "/")
 }
 
-// view mounts a tree or a file; what is written to one that is not read-only
-// is thrown away.
-func (m *mounts) view(st *stage, v oci.Mount, target string, ro, directory bool) error {
+// view mounts v, which is what lies at real in t; what is written to one that is
+// not read-only is thrown away.
+func (m *mounts) view(st *stage, t *tree, real string, v oci.Mount, target string, ro bool) error {
 	v.Destination = target
 	if ro {
 		if v.Type == "bind" {
@@ -172,13 +186,13 @@ func (m *mounts) view(st *stage, v oci.Mount, target string, ro, directory bool)
 	if err != nil {
 		return err
 	}
-	if !directory {
-		data, err := os.ReadFile(v.Source)
-		if err != nil {
-			return err
-		}
+	stat, err := t.lstat(real)
+	if err != nil {
+		return err
+	}
+	if !isDir(stat) {
 		file := filepath.Join(tmp, "file")
-		if err := os.WriteFile(file, data, 0o644); err != nil {
+		if err := t.copyFile(real, file); err != nil {
 			return err
 		}
 		m.views = append(m.views, oci.Mount{Type: "bind", Source: file, Destination: target, Options: []string{"bind", "rw"}})

@@ -216,7 +216,7 @@ func (r *running) do(ctx context.Context) (*image.Layer, error) {
 	tail := &tailWriter{}
 	options := engine.StepOptions{
 		Base:   engine.StepBase{Chain: st.chain(), Config: oci.ImageConfig{User: st.config.Config.User, WorkingDir: st.config.Config.WorkingDir, StopSignal: st.config.Config.StopSignal}, Name: st.from, Arch: st.arch()},
-		Create: o, SecretEnv: r.mounts.secretEnv, Mounts: r.mounts.views,
+		Create: o, SecretEnv: r.mounts.secretEnv, Mounts: r.mounts.views, Open: r.mounts.open,
 		Streams: engine.Streams{Stdin: st.b.o.Stdio, Stdout: st.output(false, tail), Stderr: st.output(true, tail)},
 	}
 	var l image.Layer

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"hull/containerfile"
 	"hull/oci"
 )
 
@@ -117,13 +118,13 @@ func (p *SourcePolicy) Apply(source string) (string, error) {
 			}
 		}
 		if denied {
-			return "", fmt.Errorf("source %s is denied by the source policy", redact(source))
+			return "", fmt.Errorf("source %s is denied by the source policy", containerfile.Redact(source))
 		}
 		if !converted {
 			return source, nil
 		}
 	}
-	return "", fmt.Errorf("source %s is replaced in a circle by the source policy", redact(source))
+	return "", fmt.Errorf("source %s is replaced in a circle by the source policy", containerfile.Redact(source))
 }
 
 const imageScheme = "docker-image://"
@@ -146,7 +147,7 @@ func (p *SourcePolicy) imageSource(name string) (string, error) {
 	}
 	ref, ok := strings.CutPrefix(source, imageScheme)
 	if !ok {
-		return "", fmt.Errorf("image %s: the source policy makes %s of it, which is no image", name, redact(source))
+		return "", fmt.Errorf("image %s: the source policy makes %s of it, which is no image", name, containerfile.Redact(source))
 	}
 	return ref, nil
 }

@@ -187,6 +187,9 @@ func (st *stage) triggers(texts []string) ([]instructions.Command, error) {
 func (st *stage) do(ctx context.Context, c instructions.Command) error {
 	began := time.Now()
 	text := commandText(c)
+	if _, ok := c.(*instructions.AddCommand); ok {
+		text = containerfile.Redact(text)
+	}
 	st.event(Event{Kind: StepBegin, Text: text})
 	if err := st.expand(c); err != nil {
 		return err

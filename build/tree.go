@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -209,6 +210,21 @@ func (t *tree) list(dir string) ([]string, error) {
 // open opens a regular file.
 func (t *tree) open(p string) (*os.File, error) {
 	return inroot.Open(t.root, clean(p), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// copyFile makes a file of the machine with what one of the tree holds.
+func (t *tree) copyFile(p, to string) error {
+	in, err := t.open(p)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // ignored says whether a path is left out by the ignore file.

@@ -70,7 +70,9 @@ func (f *File) errorAt(line int, err error) error { return f.lines(line, line, e
 func (f *File) lines(first, last int, err error) error {
 	e := &Error{File: f.Name, First: first, Last: last, Err: err}
 	if first <= len(f.Lines) {
-		e.Text = f.Lines[first-1 : min(max(last, first), len(f.Lines))]
+		for _, line := range f.Lines[first-1 : min(max(last, first), len(f.Lines))] {
+			e.Text = append(e.Text, Redact(line))
+		}
 	}
 	return e
 }

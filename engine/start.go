@@ -408,6 +408,11 @@ func (t *starting) compile(ctx context.Context) error {
 			o.Namespaces = append(o.Namespaces, ociruntime.NamespaceFile{Type: oci.UserNamespace, File: t.userns})
 		}
 	}
+	if t.r.step != nil {
+		if err := t.stepTrees(&o); err != nil {
+			return err
+		}
+	}
 	if src := t.facts.Files["/dev/shm"]; src != "" {
 		tree, err := foreignTree(src)
 		if err != nil {

@@ -7,9 +7,12 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"hull/layer"
 	"hull/monitor"
 	"hull/oci"
+	"hull/ociruntime"
 	"hull/state"
 )
 
@@ -30,6 +33,9 @@ type StepOptions struct {
 	SecretEnv []string
 	// Mounts are mounted as they are.
 	Mounts []oci.Mount
+	// Open are directories that are open already, by the Source of one of Mounts:
+	// what is mounted is the open one, wherever its path leads by then.
+	Open map[string]*os.File
 
 	view *os.File // the layers below, while the step lasts; nil of none
 }
@@ -53,6 +59,11 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 	c.AutoRemove, c.Image = true, ""
 	if err := c.validate(); err != nil {
 		return err
+	}
+	for _, m := range o.Mounts {
+		if err := refuseDestination(&Mount{Type: "step", Destination: m.Destination}); err != nil {
+			return err
+		}
 	}
 	so := e.watching(&c, false, o.Streams)
 	spare, err := monitor.Spawn(e.spawnOptions(so))
@@ -132,6 +143,18 @@ func (e *Engine) SweepSteps(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stepTrees has the runtime mount what the step's options have open.
+func (t *starting) stepTrees(o *ociruntime.CompileOptions) error {
+	for source, dir := range t.r.step.Open {
+		fd, err := unix.OpenTree(int(dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("take %s: %w", dir.Name(), os.NewSyscallError("open_tree", err))
+		}
+		o.Trees = append(o.Trees, ociruntime.Tree{Source: source, File: t.keep(os.NewFile(uintptr(fd), dir.Name()))})
+	}
+	return nil
 }
 
 // stepEnd sorts what a step changed.
