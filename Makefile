@@ -50,7 +50,7 @@ corpus: ## the corpus of Containerfiles, built by Hull and by PEER (podman) as r
 	rc=$$?; $(PEER) --root $$dir/root --runroot $$dir/run rmi -af >/dev/null 2>&1; rm -rf --one-file-system $$dir; exit $$rc
 
 races: ## the races of docs/security-tests.md, as often as they ask
-	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03' -v ./engine ./ociruntime
+	HULL_RACES=full $(GO) test -count=1 -timeout 120m -run 'RT0|RT1|VOL04|EXEC03|BLD0|BLD1' -v ./engine ./ociruntime ./build
 
 POWER_CUTS ?= 1000
 power: ## power cuts: POWER_CUTS of each kind of disk

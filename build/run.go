@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
+	"hull/containerfile"
 	"hull/engine"
 	"hull/image"
 	"hull/layer"
@@ -63,7 +64,7 @@ func (st *stage) run(ctx context.Context, c *instructions.RunCommand, text strin
 	if n := len(st.scope.Args); n > 0 {
 		words := []string{"|" + strconv.Itoa(n)}
 		for _, a := range st.scope.Args {
-			words = append(words, a.Key+"="+a.Value)
+			words = append(words, a.Key+"="+containerfile.Redact(a.Value))
 		}
 		by = strings.Join(words, " ") + " " + by
 	}
