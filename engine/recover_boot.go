@@ -47,7 +47,8 @@ func (e *Engine) unfinished(id string) *record {
 }
 
 // hide makes a container one that is not there, in one step. unhide takes that
-// back.
+// back. Where there is no room for another name its record goes: to remove
+// needs none, also on a file system that copies what it changes.
 func (e *Engine) hide(r *record) (unhide func(), err error) {
 	dirs := []string{r.dir}
 	if r.dir == "" { // its record cannot be read, wherever it is
@@ -60,9 +61,12 @@ func (e *Engine) hide(r *record) (unhide func(), err error) {
 		}
 	}
 	for _, dir := range dirs {
-		switch err := os.Rename(filepath.Join(dir, "record.json"), filepath.Join(dir, unfinishedFile)); {
+		name := filepath.Join(dir, "record.json")
+		err := os.Rename(name, filepath.Join(dir, unfinishedFile))
+		switch {
 		case err == nil:
 			done = append(done, dir)
+		case noRoom(err) && os.Remove(name) == nil:
 		case !errors.Is(err, fs.ErrNotExist):
 			unhide()
 			return nil, fmt.Errorf("remove container %s: %w", r.ID, err)
@@ -167,7 +171,9 @@ func (e *Engine) dropUnfinished(ctx context.Context, name string) error {
 		return nil
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, "_data"))
-	if !fileExists(filepath.Join(dir, unfinishedFile)) && (len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)) {
+	st, _ := os.Lstat(dir)
+	going := fileExists(filepath.Join(dir, unfinishedFile)) || st != nil && st.Mode()&goingMode != 0
+	if !going && (len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)) {
 		return nil
 	}
 	return e.dropVolume(ctx, name)

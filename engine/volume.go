@@ -382,7 +382,7 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 	defer l.Release()
 	// The record goes first: what is left is no volume.
 	dir := e.volumeDir(v.Name)
-	if err := os.Rename(filepath.Join(dir, "volume.json"), filepath.Join(dir, unfinishedFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := hideVolume(dir); err != nil {
 		return "", fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
 	if err := e.dropVolume(ctx, v.Name); err != nil {
@@ -397,6 +397,27 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool, time
 	e.volumeEvent("remove", v.Name)
 	return v.Name, nil
 }
+
+// hideVolume makes what is in a volume's directory one that is being removed.
+func hideVolume(dir string) error {
+	name := filepath.Join(dir, "volume.json")
+	err := os.Rename(name, filepath.Join(dir, unfinishedFile))
+	if noRoom(err) {
+		// A file system that copies what it changes wants room for a name, and
+		// none for another mode or to remove.
+		if os.Chmod(dir, 0o700|goingMode) == nil && os.Remove(name) == nil {
+			return nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// goingMode says of the directory of a volume without a record what
+// unfinishedFile says, for which there was no room.
+const goingMode = fs.ModeSticky
 
 // VolumePrune removes volumes that no container has: those without a name, or
 // with all every one.

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hull/oci"
 	"hull/snapshot"
 	"hull/state"
@@ -50,9 +48,9 @@ func (h *Hold) Release() {
 func (s *Store) garbageFile() string { return filepath.Join(s.dir, "garbage") }
 
 // MarkGarbage says, to the end of the last Hold, that content may be left over. It is not synced: after a
-// power cut a prune finds it too.
+// power cut a prune finds it too. Without room for it what makes room goes on.
 func (s *Store) MarkGarbage() error {
-	if err := state.Mark(s.garbageFile()); err != nil {
+	if err := state.Mark(s.garbageFile()); err != nil && !noRoom(err) {
 		return fmt.Errorf("mark image content: %w", err)
 	}
 	return nil
@@ -75,8 +73,7 @@ func (s *Store) Collect(ctx context.Context) (Collected, error) {
 	if _, err := os.Lstat(s.dir); errors.Is(err, fs.ErrNotExist) {
 		return Collected{}, nil
 	}
-	// Without room for the mark what is to be collected is removed all the same.
-	if err := s.MarkGarbage(); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if err := s.MarkGarbage(); err != nil {
 		return Collected{}, err
 	}
 	for _, dir := range []string{s.dir, s.recordsDir(), s.namesDir(), s.artifactsDir(), s.placesDir(), s.bootsDir()} {

@@ -216,7 +216,7 @@ func (s *Store) collectStale(ctx context.Context) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if s.isStale(e.Name()) {
+		if s.isStale(e.Name()) || s.isLeft(e.Name()) {
 			errs = append(errs, s.dropStale(ctx, e.Name()))
 		}
 	}
@@ -241,7 +241,15 @@ func topOf(lower string) string { return lower[:min(16, len(lower))] }
 // dropStale removes a stale layer. What stands on it, if anything does, cannot
 // be mounted until the layer is there again.
 func (s *Store) dropStale(ctx context.Context, name string) error {
-	return s.drop(ctx, name, func() bool { return s.isStale(name) })
+	return s.drop(ctx, name, func() bool { return s.isStale(name) || s.isLeft(name) })
+}
+
+// isLeft reports what dropInPlace has begun to remove.
+func (s *Store) isLeft(name string) bool {
+	dir := filepath.Join(s.dir, "l", name)
+	_, err := os.Lstat(filepath.Join(dir, "chain"))
+	_, there := os.Lstat(dir)
+	return !strings.Contains(name, pointsMark) && errors.Is(err, fs.ErrNotExist) && there == nil
 }
 
 // isBroken reports a directory that has a layer's name and does not say which
@@ -268,6 +276,9 @@ func (s *Store) drop(ctx context.Context, name string, is func() bool) error {
 	dir, err := s.temp()
 	if err == nil {
 		err = os.Rename(filepath.Join(s.dir, "l", name), filepath.Join(dir, "l"))
+	}
+	if noRoom(err) {
+		err = s.dropInPlace(name)
 	}
 	l.Release()
 	if err != nil {

@@ -226,3 +226,12 @@ func (s *Store) detachPoints(parent oci.Digest, dir string) error {
 	}
 	return err
 }
+
+// dropPoints is detachPoints where nothing can be moved.
+func (s *Store) dropPoints(parent oci.Digest) error {
+	found, err := filepath.Glob(s.layerDir(parent) + pointsMark + "*")
+	for _, f := range found {
+		err = errors.Join(err, s.removeTree(f))
+	}
+	return err
+}

@@ -278,13 +278,33 @@ func (s *Store) detach(chain oci.Digest) (string, error) {
 		}
 	}
 	dir, err := s.temp()
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = s.detachPoints(chain, dir)
 	}
-	if err := s.detachPoints(chain, dir); err != nil {
-		return dir, err
+	if err == nil {
+		err = os.Rename(s.layerDir(chain), filepath.Join(dir, "l"))
 	}
-	return dir, os.Rename(s.layerDir(chain), filepath.Join(dir, "l"))
+	if noRoom(err) {
+		err = errors.Join(s.dropPoints(chain), s.dropInPlace(short(chain)))
+	}
+	return dir, err
+}
+
+// noRoom reports an error of a disk, or of a quota, that takes nothing more. A
+// file system that copies what it changes has then no room for another name of
+// what is there, but can still remove.
+func noRoom(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// dropInPlace removes a layer, with the lock held, where it cannot be moved out
+// of sight before. What makes it one goes first.
+func (s *Store) dropInPlace(name string) error {
+	dir := filepath.Join(s.dir, "l", name)
+	if err := os.Remove(filepath.Join(dir, "chain")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.removeTree(dir)
 }
 
 // removedPrefix begins the names of active snapshots that are being removed.
@@ -314,6 +334,10 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		if _, lerr := os.Lstat(dir); lerr == nil {
 			err = nil
 		}
+	}
+	if noRoom(err) {
+		dir = s.activeDir(name)
+		err = s.removeTree(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)

@@ -177,7 +177,7 @@ func TestF32ReadOnly(t *testing.T) {
 func clearError(t *testing.T, r result, what string) {
 	t.Helper()
 	text := strings.ToLower(r.errOut)
-	cause := strings.Contains(text, syscall.ENOSPC.Error()) || strings.Contains(text, syscall.EROFS.Error())
+	cause := strings.Contains(text, syscall.ENOSPC.Error()) || strings.Contains(text, syscall.EROFS.Error()) || strings.Contains(text, syscall.EDQUOT.Error())
 	if r.code == 0 || strings.Count("\n"+r.errOut, "\nError: ") != 1 || !cause || strings.Contains(text, "panic") {
 		t.Errorf("%s: exit code %d, want one clear error: %s", what, r.code, r.errOut)
 	}
