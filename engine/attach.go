@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"hull/cgroup"
 	"hull/monitor"
 	"hull/state"
 )
@@ -37,6 +38,9 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, ro RunOptions) (RunRe
 	}
 	defer so.spare.Close()
 	defer so.signals.stop()
+	go cgroup.LookUp() // what it says is kept for when it is asked
+	so.netns = e.namespaceAhead(&o)
+	defer so.netns.Close()
 	r, l, err := e.create(ctx, o, true)
 	if err != nil {
 		return RunResult{}, err

@@ -130,10 +130,6 @@ func (e *Engine) finish(ctx context.Context, r *record, s *runState) error {
 	}
 	if fileExists(filepath.Join(e.containerRun(r.ID), monitor.OOMFile)) {
 		s.OOMKilled = true
-	} else if g := e.group(s); g != nil {
-		if n, err := g.OOMKills(); err == nil && n > 0 {
-			s.OOMKilled = true
-		}
 	}
 	if err := e.giveBack(ctx, r, s); err != nil {
 		return err
@@ -214,14 +210,11 @@ func (e *Engine) group(s *runState) *cgroup.Group {
 // volumes. It needs no more than the container's ID, and may be repeated.
 func (e *Engine) giveBack(ctx context.Context, r *record, s *runState) error {
 	var errs []error
-	if r.Created.IsZero() || r.usesNetwork(e) {
-		m, err := e.Networks()
-		if err == nil {
-			err = m.Teardown(ctx, network.TeardownOptions{ContainerID: r.ID, Search: !s.running() && s.Networks == nil})
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
+	networks := make(chan error, 1)
+	if search := !s.running() && s.Networks == nil; r.Created.IsZero() || r.usesNetwork(e) {
+		go func() { networks <- e.leaveNetworks(ctx, r.ID, search) }()
+	} else {
+		networks <- nil
 	}
 	if err := e.foreignGone(ctx, r); err != nil {
 		errs = append(errs, err)
@@ -236,7 +229,17 @@ func (e *Engine) giveBack(ctx context.Context, r *record, s *runState) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, <-networks)...)
+}
+
+// leaveNetworks gives back a container's addresses, devices and ports. search
+// says that nobody wrote down where it has any.
+func (e *Engine) leaveNetworks(ctx context.Context, id string, search bool) error {
+	m, err := e.Networks()
+	if err != nil {
+		return err
+	}
+	return m.Teardown(ctx, network.TeardownOptions{ContainerID: id, Search: search})
 }
 
 // usesNetwork says whether starts call network.Setup.
@@ -248,7 +251,8 @@ func (r *record) usesNetwork(e *Engine) bool {
 	return true
 }
 
-// removeGroup removes the container's cgroup, with whoever is left in it.
+// removeGroup removes the container's cgroup, with whoever is left in it, and
+// takes down what only it knows: whether the kernel killed for want of memory.
 func (e *Engine) removeGroup(r *record, s *runState) error {
 	path := s.Cgroup
 	if path == "" {
@@ -270,6 +274,9 @@ func (e *Engine) removeGroup(r *record, s *runState) error {
 		return fmt.Errorf("remove cgroup: %w", err)
 	}
 	g.OfUnit(firstOf(g.Unit(), unitOf(path)))
+	if n, err := g.OOMKills(); err == nil && n > 0 {
+		s.OOMKilled = true
+	}
 	// With a pid namespace its processes ended with the first. But a plan whose
 	// monitor was killed goes on, and may enter the group only now.
 	for range 3 {

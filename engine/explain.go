@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -70,6 +71,9 @@ func (e *Engine) explainRest(ctx context.Context, r *record, x *explanation) err
 	}
 	x.line("namespaces: %s", strings.Join(names, " "))
 	x.line("network: %s", firstOf(r.networkMode(e), "bridge"))
+	if x.ahead.network {
+		x.line("its namespace is made by a thread of hull that comes back from it: unshare(CLONE_NEWNET), open /proc/thread-self/ns/net, lo up, setns")
+	}
 	x.line("%d masked paths, %d read-only ones", len(spec.Linux.MaskedPaths), len(spec.Linux.ReadonlyPaths))
 	x.calls(ociruntime.StepIsolation)
 	x.step("Limits")
@@ -102,6 +106,10 @@ func (e *Engine) explainRoot(r *record, x *explanation) {
 	default:
 		x.line("layers are unpacked once, under their chain ID %s; a new upper directory bears the container's ID", firstOf(string(r.Chain), "(empty)"))
 	}
+	if x.ahead.root {
+		x.line("mounted by hull, attached nowhere, while it writes what the metadata are; where it cannot be, by the plan:")
+		x.line(`    fsopen("overlay"), fsconfig lowerdir+ for each layer, upperdir, workdir, CMD_CREATE, fsmount`)
+	}
 	x.calls(ociruntime.StepRoot)
 	x.step("Mount points")
 	x.line("the root is attached to %s, in the container's mount namespace only", e.mountTarget())
@@ -121,9 +129,27 @@ func (e *Engine) compileDry(r *record, spec *oci.Spec, program *seccomp.Program,
 		return err
 	}
 	co := ociruntime.CompileOptions{Facts: facts, Seccomp: program, Init: r.ownInit(e)}
+	null, err := os.Open(os.DevNull) // in the place of what the start makes
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	plain := r.owners().none() && e.o.Runtime == ""
 	if r.Options.Rootfs == "" {
 		co.RootfsTarget = e.mountTarget()
-		co.Rootfs = []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=LAYERS", "upperdir=UPPER", "workdir=WORK"}}}
+		if x.ahead.root = plain; plain {
+			co.RootTree = null
+		} else {
+			co.Rootfs = []oci.Mount{{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=LAYERS", "upperdir=UPPER", "workdir=WORK"}}}
+		}
+	}
+	if x.ahead.network = e.ownNetwork(&r.Options); x.ahead.network {
+		co.Namespaces = []ociruntime.NamespaceFile{{Type: oci.NetworkNamespace, File: null}}
+		for i := range spec.Linux.Namespaces {
+			if n := &spec.Linux.Namespaces[i]; n.Type == oci.NetworkNamespace {
+				n.Path = null.Name()
+			}
+		}
 	}
 	p, warnings, err := ociruntime.Compile(spec, co)
 	for _, text := range warnings {
@@ -154,6 +180,8 @@ type explanation struct {
 	n    int
 	plan *plan.Plan
 	err  error
+	// ahead is what is made beside the plan.
+	ahead struct{ root, network bool }
 }
 
 // calls prints the calls of a step, phase by phase with its reason.

@@ -230,11 +230,8 @@ func (t *starting) restoredNet(ctx context.Context, needed bool) error {
 		t.netns = t.keep(f)
 		return err
 	}
-	m, err := t.e.Networks() // --network none
-	if err == nil {
-		t.netns, err = m.NewNamespace(ctx)
-		t.keep(t.netns)
-	}
+	f, err := network.NewNamespace(ctx) // --network none
+	t.netns = t.keep(f)
 	return err
 }
 

@@ -12,15 +12,19 @@ import (
 const defaultPidsLimit = 2048
 
 // resources are the cgroup's limits.
-func (b *specBuilder) resources() error {
+func (b *specBuilder) resources() (err error) {
 	b.s.Linux.CgroupsPath = b.f.Cgroup
-	res, err := linuxResources(&b.o.Resources, b.f.Defaults.PidsLimit)
+	b.s.Linux.Resources, err = resources(b.o, &b.f)
+	return err
+}
+
+func resources(o *CreateOptions, f *specFacts) (*specs.LinuxResources, error) {
+	res, err := linuxResources(&o.Resources, f.Defaults.PidsLimit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	res.Devices = b.deviceRules()
-	b.s.Linux.Resources = res
-	return nil
+	res.Devices = deviceRules(o, f)
+	return res, nil
 }
 
 // linuxResources turns what the user says into what the runtime is told.
@@ -174,8 +178,8 @@ func blockResources(r *Resources) (*specs.LinuxBlockIO, error) {
 
 // deviceRules: nothing but the devices that every container has, and the
 // user's. mknod alone is allowed for all: it is harmless where opening is not.
-func (b *specBuilder) deviceRules() []specs.LinuxDeviceCgroup {
-	if b.o.Privileged {
+func deviceRules(o *CreateOptions, f *specFacts) []specs.LinuxDeviceCgroup {
+	if o.Privileged {
 		return []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 	}
 	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
@@ -187,7 +191,7 @@ func (b *specBuilder) deviceRules() []specs.LinuxDeviceCgroup {
 		rules = append(rules, r)
 	}
 	rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "m"}, specs.LinuxDeviceCgroup{Allow: true, Type: "b", Access: "m"})
-	return append(rules, b.f.DeviceRules...)
+	return append(rules, f.DeviceRules...)
 }
 
 func (b *specBuilder) devices() error {

@@ -42,6 +42,8 @@ type startOptions struct {
 	wait bool
 	// spare is a monitor that was started for this before; nil starts one.
 	spare *monitor.Spare
+	// netns is the network namespace of its own; nil makes one where it is needed.
+	netns *ahead
 }
 
 // A starting is one start under way: what it made, so that it can be given
@@ -60,13 +62,17 @@ type starting struct {
 	net     network.Status
 	spec    *oci.Spec
 	group   *cgroup.Group
-	root    []oci.Mount
-	plan    *plan.Plan
-	control *os.File
-	agent   *ociruntime.Agent // of a filter that notifies
-	notify  *os.File          // the container's socket to the service manager
-	spare   *monitor.Spare    // one of our own, perhaps not used
-	files   []*os.File        // closed at the end
+	limited chan error // the making of group
+	// unlimited are the warnings of that.
+	unlimited []string
+	root      []oci.Mount
+	tree      *ahead // root, mounted
+	plan      *plan.Plan
+	control   *os.File
+	agent     *ociruntime.Agent // of a filter that notifies
+	notify    *os.File          // the container's socket to the service manager
+	spare     *monitor.Spare    // one of our own, perhaps not used
+	files     []*os.File        // closed at the end
 }
 
 // start starts the container of r, whose lock is held, and records it in s.
@@ -90,6 +96,7 @@ func (t *starting) close() {
 	t.agent.Close()
 	t.group.Release()
 	t.spare.Close()
+	t.tree.Close()
 	for _, f := range t.files {
 		f.Close()
 	}
@@ -104,8 +111,9 @@ func (t *starting) keep(f *os.File) *os.File {
 
 // run is the start, in order. Up to launch, nothing runs that is not ours.
 func (t *starting) run(ctx context.Context) (*monitor.Session, error) {
+	defer t.limits(ctx) // also of a start that failed before its turn
 	for _, step := range []func(context.Context) error{
-		t.directory, t.lookUp, t.network, t.describe, t.limits, t.compile,
+		t.directory, t.lookUp, t.rootAhead, t.limitsAhead, t.network, t.describe, t.limits, t.compile,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -254,7 +262,12 @@ func (t *starting) network(ctx context.Context) error {
 	}
 	mode := t.r.networkMode(t.e)
 	switch word, _, _ := strings.Cut(mode, ":"); word {
-	case "none", "host", "container", "ns":
+	case "none":
+		if t.netns = t.keep(t.o.netns.take()); t.netns != nil {
+			t.joinNetwork()
+		}
+		return nil
+	case "host", "container", "ns":
 		return nil
 	case "", "bridge", "private", "default", network.OutsidePasta, network.OutsideSlirp:
 	default:
@@ -266,8 +279,8 @@ func (t *starting) network(ctx context.Context) error {
 	}
 	if t.netns = own; own != nil {
 		err = m.PrepareNamespace(own)
-	} else {
-		t.netns, err = m.NewNamespace(ctx)
+	} else if t.netns = t.keep(t.o.netns.take()); t.netns == nil {
+		t.netns, err = network.NewNamespace(ctx)
 		t.keep(t.netns)
 	}
 	if err != nil {
@@ -294,8 +307,13 @@ func (t *starting) network(ctx context.Context) error {
 	if err := t.serveNames(); err != nil {
 		return err
 	}
-	t.facts.Join[oci.NetworkNamespace] = "/proc/self/fd/" + strconv.Itoa(int(t.netns.Fd()))
+	t.joinNetwork()
 	return nil
+}
+
+// joinNetwork makes the network namespace that is there the container's.
+func (t *starting) joinNetwork() {
+	t.facts.Join[oci.NetworkNamespace] = "/proc/self/fd/" + strconv.Itoa(int(t.netns.Fd()))
 }
 
 // userNamespace makes the container's user namespace, or takes the one it
@@ -344,9 +362,6 @@ func (t *starting) describe(ctx context.Context) error {
 		}
 		t.facts.Mounts = append(t.facts.Mounts, mounts...)
 	}
-	if t.root, err = t.e.rootMounts(t.r); err != nil {
-		return err
-	}
 	t.facts.ConsoleSize = t.o.console
 	t.spec, err = newSpec(t.r, t.facts)
 	return err
@@ -371,7 +386,10 @@ func (t *starting) compile(ctx context.Context) error {
 	// An image's directory is made, the user's own word must be one that is there.
 	o.KeepCwd = t.r.Options.WorkingDir != "" && t.r.step == nil
 	if t.root != nil {
-		o.Rootfs, o.RootfsTarget = t.root, t.e.mountTarget()
+		o.RootfsTarget = t.e.mountTarget()
+		if o.RootTree = t.keep(t.tree.take()); o.RootTree == nil {
+			o.Rootfs = t.root
+		}
 		if err := os.Mkdir(o.RootfsTarget, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make mount target: %w", err)
 		}

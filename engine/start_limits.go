@@ -6,10 +6,12 @@ import (
 	"slices"
 
 	"hull/cgroup"
+	"hull/oci"
 )
 
-// limits makes the cgroup.
-func (t *starting) limits(ctx context.Context) error {
+// limitsAhead begins to make the cgroup, which in version 1 is one in each of six
+// trees, while the container's networks and files are made.
+func (t *starting) limitsAhead(ctx context.Context) error {
 	if t.facts.Cgroup == "" {
 		return nil
 	}
@@ -19,6 +21,29 @@ func (t *starting) limits(ctx context.Context) error {
 	if err := t.e.limitPod(ctx, t.r); err != nil {
 		return err
 	}
+	res, err := resources(&t.r.Options, &t.facts)
+	if err != nil {
+		return err
+	}
+	t.limited = make(chan error, 1)
+	go func() { t.limited <- t.makeGroup(ctx, res) }()
+	return nil
+}
+
+// limits waits until the cgroup is there.
+func (t *starting) limits(context.Context) error {
+	if t.limited == nil {
+		return nil
+	}
+	err := <-t.limited
+	t.limited = nil
+	for _, text := range t.unlimited {
+		t.e.warn("%s", text)
+	}
+	return err
+}
+
+func (t *starting) makeGroup(ctx context.Context, res *oci.LinuxResources) error {
 	host, err := cgroup.LookUp()
 	if err != nil {
 		return err
@@ -29,6 +54,9 @@ func (t *starting) limits(ctx context.Context) error {
 		}
 	}
 	o := t.e.cgroupOptions(t.r)
+	if o.Warn != nil {
+		o.Warn = func(text string) { t.unlimited = append(t.unlimited, text) }
+	}
 	if _, _, ok := cgroup.SplitUnit(t.facts.Cgroup); ok {
 		err := t.byManager(ctx, host, &o)
 		defer o.Manager.Close()
@@ -36,8 +64,7 @@ func (t *starting) limits(ctx context.Context) error {
 			return err
 		}
 	}
-	t.group, err = host.Create(ctx, t.facts.Cgroup, t.spec.Linux.Resources, o)
-	if err != nil {
+	if t.group, err = host.Create(ctx, t.facts.Cgroup, res, o); err != nil {
 		return err
 	}
 	t.s.Cgroup = t.group.String()

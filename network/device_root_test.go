@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newNamespace(t *testing.T, m *Manager) *os.File {
+func newNamespace(t *testing.T) *os.File {
 	t.Helper()
-	ns, err := m.NewNamespace(context.Background())
+	ns, err := NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ ip link add dm1 type veth peer name px1 && ip link add dm2 type veth peer name p
 	move := func(to *os.File, list ...HostDevice) error {
 		return inNamespace(host, func() error { return MoveDevices(to, list) })
 	}
-	ns := newNamespace(t, m)
+	ns := newNamespace(t)
 	if err := move(ns, HostDevice{"dm0", "net0"}, HostDevice{"dm2", "eth%d"}); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ ip link add dm1 type veth peer name px1 && ip link add dm2 type veth peer name p
 		t.Errorf("left behind:\n%s", out)
 	}
 
-	other := newNamespace(t, m)
+	other := newNamespace(t)
 	inNs(t, host, "ip link add dm3 type veth peer name px3 && ip addr add 10.9.5.1/24 dev dm3 && ip link set dm3 up")
 	for want, list := range map[error][]HostDevice{
 		unix.EEXIST: {{"dm3", ""}, {"dm1", "dm3"}},

@@ -11,8 +11,8 @@ import (
 // A container asks its name server on port 53, and may have a name server of
 // its own there.
 func TestListenNames(t *testing.T) {
-	m := testManager(t)
-	ns, err := m.NewNamespace(context.Background())
+	testManager(t)
+	ns, err := NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 //
 // It is made by a thread that leaves for the new namespace and comes back; a
 // process would cost a fork. The other threads are not affected.
-func (m *Manager) NewNamespace(ctx context.Context) (*os.File, error) {
+func NewNamespace(ctx context.Context) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

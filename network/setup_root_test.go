@@ -24,11 +24,7 @@ func testManager(t testing.TB) *Manager {
 	}
 	ctx := context.Background()
 	dir := t.TempDir()
-	outer, err := Open(dir+"/c", dir+"/r", Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns, err := outer.NewNamespace(ctx)
+	ns, err := NewNamespace(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +69,7 @@ func inNs(t testing.TB, ns *os.File, command string) string {
 // join sets up one container and returns its namespace.
 func joinNetwork(t testing.TB, m *Manager, o SetupOptions) (*os.File, Status) {
 	t.Helper()
-	ns, err := m.NewNamespace(context.Background())
+	ns, err := NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +137,7 @@ func lay(m *Manager) (bool, error) {
 // host, 192.0.2.2 the other machine.
 func outside(t testing.TB, m *Manager) *os.File {
 	t.Helper()
-	ns, err := m.NewNamespace(context.Background())
+	ns, err := NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +238,7 @@ func TestPortTaken(t *testing.T) {
 	m := testManager(t)
 	ports, _ := ParsePorts([]string{"18085:80"})
 	joinNetwork(t, m, SetupOptions{ContainerID: "first", ContainerName: "one", Ports: ports})
-	ns, err := m.NewNamespace(context.Background())
+	ns, err := NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +258,7 @@ func BenchmarkSetup(b *testing.B) {
 	var namespace, setup, teardown time.Duration
 	one := func(i int, ports []PortMapping) {
 		t0 := time.Now()
-		ns, err := m.NewNamespace(ctx)
+		ns, err := NewNamespace(ctx)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -302,7 +298,7 @@ func TestNET07Routed(t *testing.T) {
 	m := testManager(t)
 	needs(t, "ip")
 	far := outside(t, m)
-	behind, err := m.NewNamespace(context.Background())
+	behind, err := NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,17 @@ import (
 	"hull/state"
 )
 
-// detached mounts m without attaching it anywhere.
+// Detached mounts m without attaching it anywhere. By the descriptor it can be
+// attached; when that is closed, nothing is left.
+func (s *Store) Detached(m oci.Mount) (*os.File, error) {
+	fd, err := s.detachedMount(m)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), m.Type), nil
+}
+
+// detached is Detached; its descriptor is one to read the files by.
 func (s *Store) detached(m oci.Mount) (*os.File, error) {
 	fd, err := s.detachedMount(m)
 	if err != nil {

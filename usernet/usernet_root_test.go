@@ -67,12 +67,8 @@ func newWorld(t testing.TB, packet bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := network.Open(w.run+"/x", w.run+"/y", network.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx := context.Background()
-	user, err := plain.NewNamespace(ctx)
+	user, err := network.NewNamespace(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +79,7 @@ func newWorld(t testing.TB, packet bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.container, err = w.NewNamespace(ctx)
+	w.container, err = network.NewNamespace(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +302,7 @@ func (w *world) restart(t *testing.T, port string) {
 		t.Fatal(err)
 	}
 	lock.Close()
-	ns, err := w.NewNamespace(context.Background())
+	ns, err := network.NewNamespace(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
