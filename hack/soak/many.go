@@ -31,7 +31,7 @@ func (s *soak) atOnce() ([]string, error) {
 			return nil, err
 		}
 		if network == "none" { // as the first
-			took = append(took, life{time.Since(begin), cpu})
+			took = append(took, life{wall: time.Since(begin), cpu: cpu})
 		}
 	}
 	var grown []string
@@ -59,7 +59,7 @@ func (s *soak) atOnce() ([]string, error) {
 		if err := c.Run(); err != nil {
 			return nil, fmt.Errorf("ps: %w", err)
 		}
-		list = append(list, life{time.Since(begin), c.ProcessState.UserTime() + c.ProcessState.SystemTime()})
+		list = append(list, life{wall: time.Since(begin), cpu: c.ProcessState.UserTime() + c.ProcessState.SystemTime()})
 	}
 	w, c := median(list)
 	fmt.Printf("  ps -a: %v (%v of the processors; limit %v)\n", w, c, psLimit)
