@@ -146,3 +146,33 @@ func TestVOL02SubPath(t *testing.T) {
 		t.Errorf("a link out of the volume led to %s", dir)
 	}
 }
+
+// A volume whose removal was killed where no file could say so is removed by
+// the next command; files that nobody has said may go stay.
+func TestF31RemovalWithoutMark(t *testing.T) {
+	ctx := context.Background()
+	e, r := rootVolumes(t)
+	for _, name := range []string{"going", "lost"} {
+		if _, err := e.ensureVolume(ctx, Mount{Type: "volume", Source: name, Destination: "/d"}, r); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(e.volumeDir(name), "_data", "f"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(e.volumeDir(name), "volume.json")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(e.volumeDir("going"), 0o700|goingMode); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.recoverVolumes(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if fileExists(e.volumeDir("going")) {
+		t.Error("what was being removed is still there")
+	}
+	if !fileExists(filepath.Join(e.volumeDir("lost"), "_data", "f")) {
+		t.Error("files without a record are gone")
+	}
+}

@@ -279,3 +279,28 @@ func TestBrokenLayerIsMadeAgain(t *testing.T) {
 		t.Error("the layer was not made again")
 	}
 }
+
+// A layer whose removal in its place was killed is not there, and goes.
+func TestF31RemovalInPlace(t *testing.T) {
+	s := open(t, t.TempDir(), "boot-1")
+	chain := addLayer(t, s, "", "a", "a")
+	kept := addLayer(t, s, "", "b", "b")
+	if err := os.Remove(filepath.Join(s.layerDir(chain), "chain")); err != nil {
+		t.Fatal(err)
+	}
+	if s.Exists(chain) {
+		t.Error("what is left of a layer is whole")
+	}
+	if err := s.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(s.layerDir(chain)); err == nil {
+		t.Error("what is left of a layer stays")
+	}
+	if !s.Exists(kept) {
+		t.Error("another layer is gone")
+	}
+	if err := s.dropInPlace(short(kept)); err != nil || s.Exists(kept) {
+		t.Errorf("remove a layer in its place: %v", err)
+	}
+}
