@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"hull/cgroup"
 	"hull/monitor"
@@ -172,6 +173,7 @@ func (t *starting) byManager(ctx context.Context, host *cgroup.Host, o *cgroup.O
 		return err
 	}
 	o.Description = "hull container " + t.r.Name
+	o.Properties = systemd.Lasting(time.Duration(min(t.r.stopTimeout(t.e), 1<<32)) * time.Second)
 	helpers := t.e.takeHelpers()
 	leaves, err := t.monitorLeaves(ctx, host, o.Manager)
 	if err != nil || !leaves {
@@ -187,10 +189,16 @@ func (t *starting) byManager(ctx context.Context, host *cgroup.Host, o *cgroup.O
 	pid := t.o.spare.Pid()
 	o.Beside = []systemd.Unit{{
 		Name: fmt.Sprintf("%s%s-%d.scope", monitorScopes, t.r.ID, pid), Description: "monitor of hull container " + t.r.Name,
-		Slice: t.e.defaultSlice(), Pids: append([]uint32{uint32(pid)}, helpers...),
+		Slice: t.e.defaultSlice(), Pids: append([]uint32{uint32(pid)}, helpers...), Properties: systemd.Lasting(tidyTime),
 	}}
+	// It sees how the container ends, and is told to end itself after that.
+	o.Properties = append(o.Properties, systemd.Property{Name: "After", Value: []string{o.Beside[0].Name}})
 	return nil
 }
+
+// tidyTime is how long a shutdown waits for those who stay for the containers'
+// sake, when these have ended.
+const tidyTime = 10 * time.Second
 
 // monitorLeaves says whether the monitor must leave its caller's group: a
 // user's in a session of a login could not start anything in his manager's
@@ -236,7 +244,7 @@ func (e *Engine) lasting(pid int, shared bool) {
 	conn, err := e.manager()
 	if err == nil {
 		err = conn.Start(context.Background(), systemd.Unit{Name: fmt.Sprintf("hull-net-%d.scope", pid), Description: "network of hull containers",
-			Slice: e.defaultSlice(), Pids: []uint32{uint32(pid)}})
+			Slice: e.defaultSlice(), Pids: []uint32{uint32(pid)}, Properties: systemd.Lasting(tidyTime)})
 		conn.Close()
 	}
 	if err != nil {

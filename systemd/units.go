@@ -7,12 +7,25 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
 	managerPath  = "/org/freedesktop/systemd1"
 	managerIface = "org.freedesktop.systemd1.Manager"
 )
+
+// BootService starts containers when the machine has come up, and stops them
+// before it goes down.
+const BootService = "hull-restart.service"
+
+// Lasting are the properties of a scope that a shutdown leaves alone until
+// BootService has stopped what it is to stop: scopes have no order of their
+// own, but their slices end, and they with them. What is in it then has that
+// long after its signal; 0 is a second, for to the manager it would be for ever.
+func Lasting(timeout time.Duration) []Property {
+	return []Property{{"Before", []string{BootService}}, {"TimeoutStopUSec", uint64(max(timeout, time.Second) / time.Microsecond)}}
+}
 
 // A Unit is one to start: a scope around processes that exist, or a slice.
 type Unit struct {

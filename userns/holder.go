@@ -158,7 +158,8 @@ func leaveService(pid int) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = conn.Start(ctx, systemd.Unit{Name: fmt.Sprintf("hull-holder-%d.scope", pid), Description: "namespaces of hull containers", Slice: "user.slice", Pids: []uint32{uint32(pid)}})
+	_ = conn.Start(ctx, systemd.Unit{Name: fmt.Sprintf("hull-holder-%d.scope", pid), Description: "namespaces of hull containers", Slice: "user.slice", Pids: []uint32{uint32(pid)},
+		Properties: systemd.Lasting(time.Second)})
 }
 
 // writeMap runs one of the two set-uid programs, found where the system has
