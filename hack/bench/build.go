@@ -87,6 +87,19 @@ func (b *bench) buildSteps() (*group, error) {
 	cached.add("an empty Go program", filepath.Join(b.dir, "empty"))
 	cold.add("hull build", b.hull(args...)...)
 	cached.limit, cold.limit = 0.1, 0.1
+	k, err := b.buildkit(cold.place)
+	if err != nil {
+		return nil, err
+	}
+	defer k.stop()
+	if k != nil {
+		argv, err := k.build(dir, "localhost/bench:1")
+		if err != nil {
+			return nil, err
+		}
+		cached.add("buildkit", argv...)
+		cold.add("buildkit", append(argv, "--no-cache", "--opt", "cgroup-parent="+cold.place.beside("buildkit"))...)
+	}
 	for _, g := range []*group{cached, cold} {
 		g.measure()
 		g.print()
@@ -127,6 +140,19 @@ func (b *bench) buildTree() (*group, error) {
 		b.command(b.hull("builder", "prune", "-af")).Run()
 		os.RemoveAll(filepath.Join(b.dir, "root", "build"))
 	}
+	k, err := b.buildkit(g.place)
+	if err != nil {
+		return nil, err
+	}
+	defer k.stop()
+	if k != nil {
+		argv, err := k.build(dir, "")
+		if err != nil {
+			return nil, err
+		}
+		g.add("buildkit", argv...)
+		g.list[2].before = func() { b.command(k.argv("prune", "--all")).Run() }
+	}
 	g.measure()
 	g.print()
 	g.list[1].before()
@@ -160,6 +186,18 @@ func (b *bench) buildPackages() (*group, error) {
 		g.add("podman build", append(podman, args...)...)
 	}
 	g.add("hull build", b.hull(args...)...)
+	k, err := b.buildkit(g.place)
+	if err != nil {
+		return nil, err
+	}
+	defer k.stop()
+	if k != nil {
+		argv, err := k.build(dir, "localhost/debian:1", "--no-cache", "--opt", "cgroup-parent="+g.place.beside("buildkit"), "--opt", "build-arg:http_proxy="+proxy)
+		if err != nil {
+			return nil, err
+		}
+		g.add("buildkit", argv...)
+	}
 	g.measure()
 	g.print()
 	return nil, nil

@@ -49,6 +49,10 @@ func (b *bench) newPlace() (*place, error) {
 	return p, nil
 }
 
+// beside is a parent for the containers of a contender whose daemon is still
+// there when podman ends all that is in its own.
+func (p *place) beside(name string) string { return filepath.Join(filepath.Dir(p.name), name) }
+
 func (p *place) remove() {
 	for _, dir := range p.dirs {
 		below, _ := filepath.Glob(dir + "/*/cgroup.procs") // what a peer left
