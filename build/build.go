@@ -265,8 +265,12 @@ func (b *building) stages(ctx context.Context, f *containerfile.File) (*stage, e
 	return b.futures[g.Target].result, nil
 }
 
-// firstError prefers the failure of a step to those that it caused.
+// firstError is the failure that caused the others: err is the first that was
+// told of, unless that is of a stage which needs the one that failed.
 func (b *building) firstError(err error) error {
+	if !errors.Is(err, errNeeded) {
+		return err
+	}
 	for _, s := range b.graph.Order {
 		f := b.futures[s]
 		if f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, errNeeded) {

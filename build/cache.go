@@ -12,7 +12,7 @@ import (
 )
 
 // keyVersion changes when the same key would mean another result.
-const keyVersion = "hull build step 1"
+const keyVersion = "hull build step 2"
 
 // key is the hash of what a step reads.
 func key(parts ...any) string {

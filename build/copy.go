@@ -207,7 +207,7 @@ func (w *walker) source(ctx context.Context, src string) error {
 			pivot = path.Clean("/" + src[:i])
 		}
 	}
-	found, err := w.t.glob(src)
+	found, err := w.t.glob(src, w.c.parents)
 	if err != nil {
 		return err
 	}

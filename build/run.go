@@ -301,9 +301,10 @@ func (st *stage) workdir(ctx context.Context, c *instructions.WorkdirCommand, te
 	}
 	dir = path.Clean(dir)
 	st.config.Config.WorkingDir = dir
-	k = key("workdir", st.chain(), dir, st.b.o.timeKey())
+	user := st.config.Config.User
+	k = key("workdir", st.chain(), dir, user, st.b.o.timeKey())
 	cached, err = st.layered(ctx, k, nop(text), func(ctx context.Context) (*image.Layer, error) {
-		return st.addDirectories(ctx, dir, "")
+		return st.addDirectories(ctx, dir, user)
 	})
 	return k, cached, err
 }

@@ -127,6 +127,9 @@ func (st *stage) begin(ctx context.Context) ([]string, error) {
 		st.config.Config.Labels = labels
 	}
 	st.scope = st.b.graph.Scope(slices.Clone(st.config.Config.Env))
+	if in.Parent != nil {
+		st.scope.Args = slices.Clone(st.b.futures[in.Parent].result.scope.Args)
+	}
 	triggers := st.config.Config.OnBuild
 	st.config.Config.OnBuild = nil
 	st.changed = st.changed || len(triggers) > 0

@@ -245,8 +245,9 @@ func (t *tree) ignored(p string) (bool, error) {
 }
 
 // glob returns the paths that a source means: itself, or those that match its
-// wildcards. A path that does not exist is an error unless it has wildcards.
-func (t *tree) glob(pattern string) ([]string, error) {
+// wildcards, of which "**" is every directory below where deep says so. What
+// matches nothing may be the name of a file as it is.
+func (t *tree) glob(pattern string, deep bool) ([]string, error) {
 	pattern = path.Clean("/" + pattern)
 	if !strings.ContainsAny(pattern, `*?[\`) {
 		return []string{pattern}, nil
@@ -263,7 +264,7 @@ func (t *tree) glob(pattern string) ([]string, error) {
 			if err != nil {
 				return nil, err
 			}
-			more, err := t.matches(real, name)
+			more, err := t.matches(real, name, deep)
 			if err != nil {
 				return nil, err
 			}
@@ -273,19 +274,25 @@ func (t *tree) glob(pattern string) ([]string, error) {
 		}
 		found = next
 	}
-	return slices.DeleteFunc(found, func(p string) bool {
-		real, err := t.resolve(p, true)
-		if err == nil {
-			_, err = t.lstat(real)
-		}
-		out, _ := t.ignored(p)
-		return err != nil || out
-	}), nil
+	if found = slices.DeleteFunc(found, t.lacks); len(found) == 0 && !t.lacks(pattern) {
+		found = []string{pattern}
+	}
+	return found, nil
 }
 
-// matches are the names in a directory that match a pattern; "**" is every
-// path below it.
-func (t *tree) matches(dir, pattern string) ([]string, error) {
+// lacks says whether a path is not in the tree, or is left out of it.
+func (t *tree) lacks(p string) bool {
+	real, err := t.resolve(p, true)
+	if err == nil {
+		_, err = t.lstat(real)
+	}
+	out, _ := t.ignored(p)
+	return err != nil || out
+}
+
+// matches are the names in a directory that match a pattern; "**", if deep, is
+// it and every directory below it.
+func (t *tree) matches(dir, pattern string, deep bool) ([]string, error) {
 	names, err := t.list(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
@@ -294,13 +301,13 @@ func (t *tree) matches(dir, pattern string) ([]string, error) {
 		return nil, err
 	}
 	var out []string
-	if pattern == "**" {
+	if deep && pattern == "**" {
 		out = append(out, ".")
 		for _, n := range names {
 			if st, err := t.lstat(path.Join(dir, n)); err != nil || !isDir(st) {
 				continue
 			}
-			more, err := t.matches(path.Join(dir, n), pattern)
+			more, err := t.matches(path.Join(dir, n), pattern, deep)
 			if err != nil {
 				return nil, err
 			}

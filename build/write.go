@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -230,9 +231,9 @@ func (p *placing) one(dest string, it *item, single bool) error {
 	}
 	rel := path.Clean(it.Rel)
 	if rel == "." {
-		if m := p.made[dest]; m != nil && it.Type == 'd' {
-			m.Mode, m.mtime, m.extra = x.Mode, x.mtime, x.extra
-			m.UID, m.GID = x.UID, x.GID
+		// What is in the source is copied, not the source itself.
+		if mode, err := strconv.ParseUint(p.c.chmod, 8, 32); err == nil && p.made[dest] != nil {
+			p.made[dest].Mode = uint32(mode)
 		}
 		return nil
 	}
@@ -360,7 +361,7 @@ func (b *building) time(t time.Time) time.Time {
 }
 
 // addDirectories makes a layer of directories that the image lacks; nil when
-// it has them all.
+// it has them all. They are owner's, or root's where the image does not know him.
 func (st *stage) addDirectories(ctx context.Context, dir, owner string) (*image.Layer, error) {
 	view := &tree{name: "image", owned: true}
 	if chain := st.chain(); chain != "" {
@@ -376,7 +377,7 @@ func (st *stage) addDirectories(ctx context.Context, dir, owner string) (*image.
 	}
 	p := &placing{st: st, c: &copying{word: "WORKDIR"}, view: view, made: map[string]*placed{}, latest: time.Now()}
 	if err := p.owner(owner); err != nil {
-		return nil, err
+		p.uid, p.gid = 0, 0
 	}
 	if err := p.parents(real); err != nil || len(p.made) == 0 {
 		return nil, err

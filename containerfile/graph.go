@@ -104,6 +104,9 @@ func platformArgs(target, build oci.Platform, stage string) map[string]string {
 // globals settles the arguments before the first FROM.
 func (g *Graph) globals() error {
 	stage := g.o.Target
+	if n := len(g.File.Stages); stage == "" && n > 0 {
+		stage = g.File.Stages[n-1].Name
+	}
 	if stage == "" {
 		stage = "default"
 	}

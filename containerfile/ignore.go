@@ -14,11 +14,20 @@ import (
 // are looked for. One that bears the Containerfile's name goes before.
 var IgnoreNames = []string{".containerignore", ".dockerignore"}
 
-// An Ignore says which paths of a context do not belong to it. A nil one
+// An Ignore says which paths of a context do not belong to it: of the patterns
+// that match a path or a directory above it, the last one counts. A nil one
 // ignores nothing.
 type Ignore struct {
-	m     *patternmatcher.PatternMatcher
 	lines []string
+	rules []rule
+}
+
+// A rule is one pattern. The matcher has each alone: of many it does not always
+// remember, for what a directory holds, that one of them matched the directory.
+type rule struct {
+	m    *patternmatcher.PatternMatcher
+	text string
+	keep bool // begins with "!"
 }
 
 // ParseIgnore reads an ignore file.
@@ -35,11 +44,24 @@ func NewIgnore(name string, patterns []string) (*Ignore, error) {
 	if len(patterns) == 0 {
 		return nil, nil
 	}
-	m, err := patternmatcher.New(patterns)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+	g := &Ignore{lines: patterns}
+	for _, p := range patterns {
+		if p = strings.TrimSpace(p); p == "" {
+			continue
+		}
+		text, keep := strings.CutPrefix(p, "!")
+		if text == "" {
+			return nil, fmt.Errorf("read %s: illegal exclusion pattern: %q", name, p)
+		}
+		m, err := patternmatcher.New([]string{text})
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		if len(m.Patterns()) > 0 {
+			g.rules = append(g.rules, rule{m, m.Patterns()[0].String(), keep})
+		}
 	}
-	return &Ignore{m, patterns}, nil
+	return g, nil
 }
 
 // Patterns are those that it was made of.
@@ -50,29 +72,50 @@ func (g *Ignore) Patterns() []string {
 	return g.lines
 }
 
-// A Parent is what Match said of the directory above.
-type Parent = patternmatcher.MatchInfo
+// A Parent is what is known of a directory, for what is in it.
+type Parent struct {
+	matched []bool // by rule: it, or a directory above it
+	info    []patternmatcher.MatchInfo
+}
 
 // Match says whether path, relative and with slashes, is ignored. parent is
-// what it said of its directory.
+// what it said of its directory; of the zero value nothing is known.
 func (g *Ignore) Match(path string, parent Parent) (bool, Parent, error) {
 	if g == nil {
 		return false, parent, nil
 	}
-	return g.m.MatchesUsingParentResults(filepath.FromSlash(path), parent)
+	path = filepath.FromSlash(path)
+	here := Parent{make([]bool, len(g.rules)), make([]patternmatcher.MatchInfo, len(g.rules))}
+	out := false
+	for i, r := range g.rules {
+		var above patternmatcher.MatchInfo
+		if i < len(parent.info) {
+			here.matched[i], above = parent.matched[i], parent.info[i]
+		}
+		if !here.matched[i] {
+			var err error
+			if here.matched[i], here.info[i], err = r.m.MatchesUsingParentResults(path, above); err != nil {
+				return false, here, err
+			}
+		}
+		if here.matched[i] {
+			out = !r.keep
+		}
+	}
+	return out, here, nil
 }
 
 // Below says whether something in an ignored directory may not be ignored
 // after all, because a pattern with "!" could match it.
 func (g *Ignore) Below(dir string) bool {
-	if g == nil || !g.m.Exclusions() {
+	if g == nil {
 		return false
 	}
-	for _, p := range g.m.Patterns() {
-		if !p.Exclusion() {
+	for _, r := range g.rules {
+		text := r.text
+		if !r.keep {
 			continue
 		}
-		text := p.String()
 		if strings.HasPrefix(text+"/", dir+"/") || strings.HasPrefix(dir+"/", literal(text)) {
 			return true
 		}

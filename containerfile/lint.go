@@ -87,6 +87,15 @@ type stageLint struct {
 func (l *stageLint) run() {
 	l.from()
 	scope := l.g.Scope([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
+	for p := l.s.Parent; p != nil; p = p.Parent { // a stage has the arguments of the one it begins with
+		for _, c := range p.Commands {
+			if c, ok := c.(*instructions.ArgCommand); ok {
+				for _, a := range c.Args {
+					scope.Declare(a)
+				}
+			}
+		}
+	}
 	for _, c := range l.s.Commands {
 		l.command(c, scope)
 	}

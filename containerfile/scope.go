@@ -74,10 +74,12 @@ func unclosed(word string, err error) error {
 	return err
 }
 
-// ExpandRaw replaces variables in the text of a heredoc, where quotes mean nothing.
+// ExpandRaw replaces variables in the text of a heredoc, where quotes mean
+// nothing, and a backslash takes the meaning of what follows, whatever the
+// directive "escape" says.
 func (s *Scope) ExpandRaw(text string) (string, error) {
-	lex := *s.lex
-	lex.RawQuotes, lex.RawEscapes = true, true
+	lex := shell.NewLex('\\')
+	lex.SkipProcessQuotes = true
 	out, _, err := lex.ProcessWord(text, s)
 	return out, err
 }
@@ -86,7 +88,8 @@ func (s *Scope) ExpandRaw(text string) (string, error) {
 func (s *Scope) ExpandWords(word string) ([]string, error) { return s.lex.ProcessWords(word, s) }
 
 // Declare is an ARG of the stage: the value given by --build-arg, else its
-// default, else that of the global argument of the same name.
+// default, else that of the global argument of the same name, else the one that
+// it has.
 func (s *Scope) Declare(a instructions.KeyValuePairOptional) {
 	value, ok := s.given[a.Key]
 	switch {
@@ -95,7 +98,9 @@ func (s *Scope) Declare(a instructions.KeyValuePairOptional) {
 	case a.Value != nil:
 		value, ok = *a.Value, true
 	default:
-		value, ok = s.global[a.Key]
+		if value, ok = s.global[a.Key]; !ok {
+			return
+		}
 	}
 	s.Args = slices.DeleteFunc(s.Args, func(old instructions.KeyValuePair) bool { return old.Key == a.Key })
 	if ok {

@@ -75,6 +75,8 @@ func (e *Engine) settle(ctx context.Context, r *record) (*runState, error) {
 		return nil, fmt.Errorf("container %s: %w", r.ID, ErrNotFound)
 	}
 	switch {
+	case r.builders():
+		return s, nil
 	case s.Status == StatusStopped:
 		if s, err = e.awaitExit(ctx, r, s); err != nil {
 			return nil, err

@@ -97,6 +97,8 @@ func (e *Engine) recoverContainer(ctx context.Context, id string) error {
 		return err
 	case r.Incomplete:
 		return e.discard(ctx, r)
+	case r.builders():
+		return nil
 	}
 	err = errors.Join(cleanTemp(e.containerDir(id), e.containerRun(id)), e.dropClaims(id, r.Name))
 	if err != nil {

@@ -112,6 +112,13 @@ func (e *Engine) RunStep(ctx context.Context, o StepOptions, keep func(StepEnd) 
 	return err
 }
 
+// builders says that the container is a step of another process, which lives and
+// sees to it: once its program has ended, that looks at what it has changed. The
+// step's lock is free then, so who comes by may hold it.
+func (r *record) builders() bool {
+	return r.Step && r.Builder != state.Self() && r.Builder.Alive()
+}
+
 func joinUndo(err, undo error) error {
 	if undo == nil {
 		return err
