@@ -2,7 +2,9 @@ package monitor
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"math/bits"
 	"strconv"
 	"time"
 
@@ -229,34 +231,68 @@ const hexDigits = "0123456789abcdef"
 // appendJSON appends s as the inside of a JSON string. Bytes that are not
 // UTF-8 are kept as they are read as Latin-1, so that nothing is lost silently.
 func appendJSON(b, s []byte) []byte {
-	for i := 0; i < len(s); {
-		plain := i
-		for i < len(s) && s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' {
-			i++
+	for {
+		n := plainRun(s)
+		b = append(b, s[:n]...)
+		if s = s[n:]; len(s) == 0 {
+			return b
 		}
-		if b = append(b, s[plain:i]...); i == len(s) {
-			break
-		}
-		c := s[i]
-		switch {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-			i++
-		case c < 0x20 || c == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			i++
-		default:
-			n := runeLen(s[i:])
-			if n == 0 {
-				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-				i++
-				continue
+		// Where one of these is, the next often is one too.
+		for len(s) > 0 && !plainByte(s[0]) {
+			c, n := s[0], 1
+			if c >= 0x80 {
+				n = runeLen(s)
 			}
-			b = append(b, s[i:i+n]...)
-			i += n
+			switch {
+			case c == '"' || c == '\\':
+				b = append(b, '\\', c)
+			case c < 0x80 || n == 0:
+				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+				n = 1
+			default:
+				b = append(b, s[:n]...)
+			}
+			s = s[n:]
 		}
 	}
-	return b
+}
+
+// plainByte says whether a JSON string has a byte as it is.
+func plainByte(c byte) bool { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\' }
+
+// plainRun is how many bytes at the front of s are plain, looked for by eight at
+// a time.
+func plainRun(s []byte) int {
+	i := 0
+	for ; len(s)-i >= 8; i += 8 {
+		if m := odd(binary.LittleEndian.Uint64(s[i:])); m != 0 {
+			return i + bits.TrailingZeros64(m)/8
+		}
+	}
+	if i == len(s) {
+		return i
+	}
+	if i > 0 { // the last eight again: those before i are plain
+		if m := odd(binary.LittleEndian.Uint64(s[len(s)-8:])); m != 0 {
+			return len(s) - 8 + bits.TrailingZeros64(m)/8
+		}
+		return len(s)
+	}
+	for i < len(s) && plainByte(s[i]) {
+		i++
+	}
+	return i
+}
+
+// odd has the high bit of the lowest byte of x that is not plain, and maybe bits
+// above it. A subtraction reaches that bit when the byte is less, which for one
+// that was compared by exclusive or is equality; bytes of 0x80 and more are odd
+// anyway.
+func odd(x uint64) uint64 {
+	const each = 0x0101010101010101
+	del, control := x+each, x-' '*each
+	quote, backslash := (x^'"'*each)-each, (x^'\\'*each)-each
+	return (x | del | control | quote | backslash) & (0x80 * each)
 }
 
 func lastSlash(s string) int {

@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -96,4 +98,61 @@ func TestF59LogWithoutRoom(t *testing.T) {
 	if len(lines) != len(want) {
 		t.Errorf("%d lines, want %d", len(lines), len(want))
 	}
+}
+
+// The search by eight bytes finds what one by one finds, at every place.
+func TestPlainRun(t *testing.T) {
+	for _, fill := range []byte{'a', ' ', '~', '!', '#', '[', ']', 0x7e} {
+		for n := range 40 {
+			s := bytes.Repeat([]byte{fill}, n)
+			if got := plainRun(s); got != n {
+				t.Fatalf("%d of %q: %d are plain", n, fill, got)
+			}
+			for at := range n {
+				for c := range 256 {
+					s[at] = byte(c)
+					want := n
+					if !plainByte(byte(c)) {
+						want = at
+					}
+					if got := plainRun(s); got != want {
+						t.Fatalf("%q: %d are plain, want %d", s, got, want)
+					}
+					if after := at + 1; after < n && want == at {
+						s[after] = byte(c ^ 0x5a)
+						if got := plainRun(s); got != want {
+							t.Fatalf("%q: %d are plain, want %d", s, got, want)
+						}
+						s[after] = fill
+					}
+				}
+				s[at] = fill
+			}
+		}
+	}
+}
+
+// Every text comes back from a record of JSON; bytes that are no UTF-8 as what
+// they are in Latin-1.
+func FuzzAppendJSON(f *testing.F) {
+	for _, s := range []string{"", "plain", "\"\\\n\x00\x7f", "żółw и Ω 🐢", "\xff\xfe", "a\xc3", strings.Repeat("a\"b", 20)} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		var want strings.Builder
+		for rest := s; len(rest) > 0; {
+			n := runeLen(rest)
+			if n == 0 {
+				want.WriteRune(rune(rest[0]))
+				n = 1
+			} else {
+				want.Write(rest[:n])
+			}
+			rest = rest[n:]
+		}
+		var got string
+		if err := json.Unmarshal(append(appendJSON([]byte{'"'}, s), '"'), &got); err != nil || got != want.String() {
+			t.Errorf("%q: %q, %v", s, got, err)
+		}
+	})
 }
