@@ -44,7 +44,7 @@ func (s *session) imageNodes() []command.Node {
 		nodes = append(nodes, command.Node{Path: alias.path, Short: "Same as " + map[string]string{
 			"image list": "ls", "image remove": "rm", "image umount": "unmount"}[alias.path], Build: alias.build, Hidden: true})
 	}
-	return append(nodes, command.Node{Path: "oci bundle", Short: "Make an OCI runtime bundle of an image", Build: s.ociBundle})
+	return append(nodes, command.Node{Path: "oci bundle", Short: "Make an OCI runtime bundle of an image", Build: s.ociBundle, Over: true})
 }
 
 // completeImages proposes the names of the images that are here.

@@ -21,6 +21,9 @@ type Node struct {
 	Elsewhere bool
 	// Hidden rows work but are not listed: aliases and internal entries.
 	Hidden bool
+	// Over rows come before a row of a shorter path, which would take all that
+	// stands behind it.
+	Over bool
 }
 
 // Command is a built row.
@@ -91,6 +94,11 @@ func (t *Tree) find(words []string) (*Node, int) {
 		}
 		found, n = row, i+1
 		if row.Build != nil || row.Elsewhere {
+			if i+1 < len(words) {
+				if over := t.node(path + " " + words[i+1]); over != nil && over.Over {
+					return over, i + 2
+				}
+			}
 			break
 		}
 	}
