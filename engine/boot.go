@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"hull/state"
 )
@@ -13,6 +14,9 @@ import (
 // bootedFile says in the run directory, which a boot empties, that Boot has
 // done its work.
 const bootedFile = "booted"
+
+// longestStop is how long a shutdown waits for a container beyond its timeout.
+const longestStop = 45 * time.Second
 
 // startsAtBoot says whether a container's policy starts it after a boot: one
 // that its user has stopped stays so unless the policy is "always".
@@ -127,6 +131,14 @@ func (e *Engine) Shutdown(ctx context.Context, o StopOptions) ([]string, error) 
 		stopped = append(stopped, m.r.Name)
 	}
 	err = backwards(list, func(m member) error {
+		// One that its policy starts just now has its lock, and waits for the
+		// manager, which waits for this shutdown (systemd.Lasting).
+		wait := m.r.stopTimeout(e)
+		if o.Timeout != nil {
+			wait = *o.Timeout
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(min(wait, 1<<32))*time.Second+longestStop)
+		defer cancel()
 		if err := e.Stop(ctx, m.r.ID, o); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
