@@ -15,18 +15,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"hull/blob"
-	"hull/codec"
-	"hull/image"
 	"hull/inroot"
 	"hull/layer"
 	"hull/oci"
-	"hull/snapshot"
 )
 
 var (
@@ -410,96 +405,4 @@ func fileText(t *testing.T, root *os.File, path string) string {
 	}
 	defer dir.Close()
 	return statText(t, dir, filepath.Base(path))
-}
-
-type hull struct {
-	hull []string
-	root string
-
-	verdicts map[string]int // of the corpus, by a peer
-}
-
-var buildOnce = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hull-build-test-")
-	if err != nil {
-		return "", err
-	}
-	for to, pkg := range map[string]string{"hull": "hull", "libexec/hull/hull-monitor": "hull-monitor", "libexec/hull/hull-full": "hull-full", "libexec/hull/hull-net": "hull-net"} {
-		c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, to), "hull/cmd/"+pkg)
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := c.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("build %s: %v\n%s", pkg, err, out)
-		}
-	}
-	return dir, exec.Command("chmod", "-R", "a+rX", dir).Run()
-})
-
-var built bool
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
-	if built {
-		if dir, _ := buildOnce(); dir != "" {
-			os.RemoveAll(dir)
-		}
-	}
-	os.Exit(code)
-}
-
-// newHull is a store with the base image of the corpus: busybox.
-func newHull(t *testing.T) *hull {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts and namespaces")
-	}
-	if _, err := os.Stat("/bin/busybox"); err != nil {
-		t.Skip("needs Debian's busybox-static")
-	}
-	built = true
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	h := &hull{root: filepath.Join(dir, "root"), verdicts: map[string]int{}}
-	h.hull = []string{filepath.Join(bin, "hull"), "--root", h.root, "--runroot", filepath.Join(dir, "run")}
-	t.Cleanup(func() {
-		if out, err := exec.Command(h.hull[0], append(slices.Clone(h.hull[1:]), "ps", "-aq")...).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Errorf("containers are left: %v %s", err, out)
-		}
-	})
-	base := filepath.Join(dir, "base.tar")
-	if err := os.WriteFile(base, busyboxTar(t), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	commands := [][]string{h.hull}
-	if *peer != "" {
-		commands = append(commands, strings.Fields(*peer))
-	}
-	for _, c := range commands {
-		args := append(slices.Clone(c[1:]), "import", "-c", "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "-c", `CMD ["sh"]`, base, "localhost/base:1")
-		if out, err := exec.Command(c[0], args...).CombinedOutput(); err != nil {
-			t.Fatalf("import: %v\n%s", err, out)
-		}
-	}
-	return h
-}
-
-func (h *hull) stores(t *testing.T) (*image.Store, *snapshot.Store) {
-	t.Helper()
-	blobs, err := blob.Open(h.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	snaps, err := snapshot.Open(filepath.Join(h.root, "snapshots"), snapshot.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	images, err := image.Open(h.root, blobs, snaps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	images.Codec = codec.Codec{}
-	return images, snaps
 }

@@ -50,10 +50,6 @@ func (b *building) finish(ctx context.Context, st *stage) (image.Image, error) {
 		}
 		changed = true
 	}
-	names := ""
-	if len(o.Names) > 0 {
-		names = " " + o.Names[0].String()
-	}
 	if o.Export != nil {
 		if err := b.export(ctx, st); err != nil {
 			return image.Image{}, err
@@ -62,7 +58,18 @@ func (b *building) finish(ctx context.Context, st *stage) (image.Image, error) {
 			return image.Image{}, nil
 		}
 	}
-	b.Show(Event{Kind: Commit, Stage: st.number, Stages: len(b.graph.Order), Title: st.in.Title(), Text: strings.TrimSpace(names)})
+	return b.store(ctx, st, changed)
+}
+
+// store makes the image of what there is now, and gives it its names. It is the
+// base itself when nothing differs from that.
+func (b *building) store(ctx context.Context, st *stage, changed bool) (image.Image, error) {
+	o := &b.o
+	name := ""
+	if len(o.Names) > 0 {
+		name = o.Names[0].String()
+	}
+	b.Show(Event{Kind: Commit, Stage: st.number, Stages: len(b.graph.Order), Title: st.in.Title(), Text: name})
 	if st.base != nil && !st.changed && !changed && b.sameFormat(*st.base) && len(o.Annotations) == 0 {
 		if err := b.Images.Tag(ctx, st.base.ID, o.Names...); err != nil {
 			return image.Image{}, err
@@ -115,41 +122,8 @@ func (st *stage) finalConfig() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	cc := &c.Config
-	cc.Labels = maps.Clone(cc.Labels)
-	for _, l := range o.UnsetLabels {
-		delete(cc.Labels, l)
-	}
-	for k, v := range st.stageLabels() {
-		cc.Labels = put(cc.Labels, k, v)
-	}
-	for _, l := range o.Labels {
-		k, v, _ := strings.Cut(l, "=")
-		cc.Labels = put(cc.Labels, k, v)
-	}
-	if o.Identity {
-		cc.Labels = put(cc.Labels, "io.hull.version", st.b.Version)
-	}
-	if len(cc.Labels) == 0 {
-		cc.Labels = nil
-	}
-	cc.Env = slices.DeleteFunc(slices.Clone(cc.Env), func(kv string) bool {
-		k, _, _ := strings.Cut(kv, "=")
-		return slices.Contains(o.UnsetEnv, k)
-	})
-	scope := st.b.graph.Scope(cc.Env)
-	for _, e := range o.Env {
-		k, v, ok := strings.Cut(e, "=")
-		if !ok {
-			if v, ok = os.LookupEnv(k); !ok {
-				continue
-			}
-		}
-		scope.SetEnv(k, v)
-	}
-	if cc.Env = scope.Env; len(cc.Env) == 0 {
-		cc.Env = nil
-	}
+	st.finalLabels()
+	st.finalEnv()
 	if o.OSVersion != "" {
 		c.OSVersion = o.OSVersion
 	}
@@ -179,6 +153,50 @@ func (st *stage) finalConfig() (bool, error) {
 		c.Created = &now
 	}
 	return changed, nil
+}
+
+// finalLabels applies what the command line says about labels.
+func (st *stage) finalLabels() {
+	o, cc := &st.b.o, &st.config.Config
+	cc.Labels = maps.Clone(cc.Labels)
+	for _, l := range o.UnsetLabels {
+		delete(cc.Labels, l)
+	}
+	for k, v := range st.stageLabels() {
+		cc.Labels = put(cc.Labels, k, v)
+	}
+	for _, l := range o.Labels {
+		k, v, _ := strings.Cut(l, "=")
+		cc.Labels = put(cc.Labels, k, v)
+	}
+	if o.Identity {
+		cc.Labels = put(cc.Labels, "io.hull.version", st.b.Version)
+	}
+	if len(cc.Labels) == 0 {
+		cc.Labels = nil
+	}
+}
+
+// finalEnv applies what the command line says about the environment.
+func (st *stage) finalEnv() {
+	o, cc := &st.b.o, &st.config.Config
+	cc.Env = slices.DeleteFunc(slices.Clone(cc.Env), func(kv string) bool {
+		k, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(o.UnsetEnv, k)
+	})
+	scope := st.b.graph.Scope(cc.Env)
+	for _, e := range o.Env {
+		k, v, ok := strings.Cut(e, "=")
+		if !ok {
+			if v, ok = os.LookupEnv(k); !ok {
+				continue
+			}
+		}
+		scope.SetEnv(k, v)
+	}
+	if cc.Env = scope.Env; len(cc.Env) == 0 {
+		cc.Env = nil
+	}
 }
 
 // saveStages makes an image without a name of each stage but the target that

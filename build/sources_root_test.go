@@ -217,6 +217,23 @@ func hostile(t *testing.T, host string) []byte {
 	return b.Bytes()
 }
 
+// hostileLines are instructions that copy or remove by paths of all kinds.
+func hostileLines(host string) []string {
+	var lines []string
+	for _, word := range []string{"COPY", "ADD"} {
+		for _, x := range []string{`["", "/x"]`, `["f", ""]`, `["", ""]`, ". .", ". /", "/ /", "* /", "*/* /", "f* .", "f /out", "f /out/", "d /out", ". /out/", "d/. /out/sub", "out/* /", "out /x", "up/canary /x", "root /x",
+			"root" + host + "/canary /x", "../../../../.." + host + "/canary /x", "/.. /x", `["[a-z]*", "/out/"]`, "f /out/../../../../../.." + host + "/new", "evil.tar /", "evil.tar /out/", "--parents out/./canary /", "--link d /out", "--chown=ann d /out", "--from=links / /out/", "--from=links /out /x"} {
+			if word == "ADD" && (strings.Contains(x, "--from") || strings.Contains(x, "--parents") || !full() && !strings.Contains(x, "out") && !strings.Contains(x, "tar")) {
+				continue
+			}
+			lines = append(lines, word+" "+x)
+		}
+	}
+	lines = append(lines, `WORKDIR ""`, "WORKDIR /out/sub/new", "WORKDIR /..", "RUN rm -rf /out/* /* /.* || true", "VOLUME /out", "RUN --mount=target=/out,rw rm -rf /out/* || true",
+		"RUN --mount=target=/ctx,rw rm -rf /ctx/* /ctx/out/* /ctx/root/tmp/* || true")
+	return lines
+}
+
 // TestBLD15CopiesAndRemovals: paths that are empty, ".", "/", wildcards and links,
 // where files are copied and where the build takes its own away.
 func TestBLD15CopiesAndRemovals(t *testing.T) {
@@ -235,18 +252,7 @@ func TestBLD15CopiesAndRemovals(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := listing(t, dir)
-	var lines []string
-	for _, word := range []string{"COPY", "ADD"} {
-		for _, x := range []string{`["", "/x"]`, `["f", ""]`, `["", ""]`, ". .", ". /", "/ /", "* /", "*/* /", "f* .", "f /out", "f /out/", "d /out", ". /out/", "d/. /out/sub", "out/* /", "out /x", "up/canary /x", "root /x",
-			"root" + host + "/canary /x", "../../../../.." + host + "/canary /x", "/.. /x", `["[a-z]*", "/out/"]`, "f /out/../../../../../.." + host + "/new", "evil.tar /", "evil.tar /out/", "--parents out/./canary /", "--link d /out", "--chown=ann d /out", "--from=links / /out/", "--from=links /out /x"} {
-			if word == "ADD" && (strings.Contains(x, "--from") || strings.Contains(x, "--parents") || !full() && !strings.Contains(x, "out") && !strings.Contains(x, "tar")) {
-				continue
-			}
-			lines = append(lines, word+" "+x)
-		}
-	}
-	lines = append(lines, `WORKDIR ""`, "WORKDIR /out/sub/new", "WORKDIR /..", "RUN rm -rf /out/* /* /.* || true", "VOLUME /out", "RUN --mount=target=/out,rw rm -rf /out/* || true",
-		"RUN --mount=target=/ctx,rw rm -rf /ctx/* /ctx/out/* /ctx/root/tmp/* || true")
+	lines := hostileLines(host)
 	links := "FROM localhost/base:1 AS links\nRUN ln -s " + host + " /out\nFROM links\n"
 	built := 0
 	for _, l := range lines {
@@ -289,15 +295,13 @@ func TestBLD15CopiesAndRemovals(t *testing.T) {
 	h.nothingLeft(t)
 }
 
-// TestSECR02PasswordOfURL: the password of a URL is in nothing that a build
-// leaves or says.
-func TestSECR02PasswordOfURL(t *testing.T) {
+// guarded serves a context, a repository and a file to one user only.
+func guarded(t *testing.T, user, password string) *httptest.Server {
+	t.Helper()
 	core, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
 		t.Skip("needs git")
 	}
-	h := newHull(t)
-	const user, password = "ann-7e03b5", "canary-0ff1ce"
 	repo := write(t, map[string]string{"Containerfile": "FROM localhost/base:1\nCOPY f /f\n", "f": "in the repository"})
 	projects := t.TempDir()
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "x"}, {"clone", "-q", "--bare", ".", filepath.Join(projects, "r.git")}} {
@@ -333,7 +337,16 @@ func TestSECR02PasswordOfURL(t *testing.T) {
 			http.NotFound(w, r)
 		}
 	}))
-	defer server.Close()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// TestSECR02PasswordOfURL: the password of a URL is in nothing that a build
+// leaves or says.
+func TestSECR02PasswordOfURL(t *testing.T) {
+	h := newHull(t)
+	const user, password = "ann-7e03b5", "canary-0ff1ce"
+	server := guarded(t, user, password)
 	url := strings.Replace(server.URL, "http://", "http://"+user+":"+password+"@", 1)
 	added := write(t, map[string]string{"Containerfile": "FROM localhost/base:1\nARG U\nADD " + url + "/file /file\nADD --keep-git-dir=true " + url + "/r.git /repo\nADD $U/file /again\nRUN grep -r url /repo/.git/config && test -e /repo/f\n"})
 	bad := write(t, map[string]string{"Containerfile": "FROM localhost/base:1\nADD " + url + "/none /file\n", "Sum": "FROM localhost/base:1\nADD --checksum=sha256:" + strings.Repeat("0", 64) + " " + url + "/file /file\n",
