@@ -215,3 +215,12 @@ func TestFirstError(t *testing.T) {
 		t.Errorf("firstError = %q", got)
 	}
 }
+
+// A program that cannot even begin is quoted: its log is not there.
+func TestCannotBegin(t *testing.T) {
+	w := &work{o: Options{Work: t.TempDir(), Log: "dump.log"}}
+	w.said.WriteString("a warning\ncriu: error while loading shared libraries: libnet.so.9: no such file\n")
+	if err := w.explain("dump", os.ErrClosed); !strings.Contains(err.Error(), "libnet.so.9") || strings.Contains(err.Error(), "warning") {
+		t.Errorf("said %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -347,8 +348,12 @@ func (w *work) explain(verb string, err error) error {
 	if rerr != nil || reason == "no reason given" {
 		reason = firstError(w.said.String())
 	}
-	if reason == "no reason given" && err.Error() != "" {
+	if reason == "no reason given" {
 		reason = err.Error()
+		// One that could not even begin says so in words of its own.
+		if said := strings.TrimSpace(w.said.String()); rerr != nil && said != "" {
+			reason = said[strings.LastIndexByte(said, '\n')+1:]
+		}
 	}
 	return &hinted{fmt.Errorf("criu %s: %s", verb, reason), fmt.Sprintf("its log is %s; \"criu check\" says whether it works on this kernel", log)}
 }
