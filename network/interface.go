@@ -265,15 +265,23 @@ func (s *setup) settle(there *routes, six bool) {
 	}
 }
 
-// heard is how long a start waits for the kernel to hear neighbours, at most.
-const heard = 20 * time.Millisecond
+// How long a start waits for the kernel to hear neighbours, at most: on a bridge
+// it will, however late on a busy machine; a device whose parent is down may not.
+const (
+	heard       = 20 * time.Millisecond
+	heardBridge = time.Second
+)
 
 // awaitGroups waits until the kernel listens to neighbours that look for the
 // thread's IPv6 addresses. It joins their multicast groups by itself, in a work
 // queue, later than it says that it has the address; what a neighbour asks
 // before that is lost, and asked again only after a second.
 func (s *setup) awaitGroups() {
-	for end := time.Now().Add(heard); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+	limit := heardBridge
+	if slices.ContainsFunc(s.nets, func(p *planned) bool { return p.network.Driver != DriverBridge }) {
+		limit = heard
+	}
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		joined, err := os.ReadFile("/proc/thread-self/net/igmp6")
 		if err != nil {
 			return

@@ -145,11 +145,23 @@ func (b *browser) click(element string) error {
 }
 
 // fill types a text into a field in the place of what is there.
+//
+// A page that moves the focus on its own while somebody types, as WordPress's
+// login does a little after it is there, gets the rest elsewhere: then again.
 func (b *browser) fill(element, text string) error {
-	if err := call("POST", b.session+"/element/"+element+"/clear", nil, nil); err != nil {
-		return err
+	for range 5 {
+		if err := call("POST", b.session+"/element/"+element+"/clear", nil, nil); err != nil {
+			return err
+		}
+		if err := call("POST", b.session+"/element/"+element+"/value", map[string]string{"text": text}, nil); err != nil {
+			return err
+		}
+		var has string
+		if err := call("GET", b.session+"/element/"+element+"/property/value", nil, &has); err != nil || has == text {
+			return err
+		}
 	}
-	return call("POST", b.session+"/element/"+element+"/value", map[string]string{"text": text}, nil)
+	return errors.New("the field does not keep what is typed")
 }
 
 // script runs the body of a function in the page; to takes what it returns.

@@ -155,6 +155,8 @@ func (p *person) login() error {
 	if err := p.visit(p.site + "/wp-login.php"); err != nil {
 		return err
 	}
+	// The page puts the focus on the first field a fifth of a second after it came.
+	time.Sleep(time.Second)
 	for _, f := range []struct{ field, value string }{{"#user_login", account}, {"#user_pass", password}} {
 		e, err := p.wait(f.field)
 		if err != nil {
