@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hull/cgroup"
 	"hull/monitor"
 	"hull/oci"
 	"hull/ociruntime"
@@ -27,6 +28,7 @@ import (
 // this process's own child; detached, or where a session is to be attached to
 // later, it gets a monitor.
 func (e *Engine) Exec(ctx context.Context, name string, o ExecOptions) (RunResult, error) {
+	go cgroup.LookUp() // what it says is kept for when it is asked
 	r, s, err := e.open(ctx, name)
 	if err != nil {
 		return RunResult{}, err
@@ -45,9 +47,8 @@ func (e *Engine) Exec(ctx context.Context, name string, o ExecOptions) (RunResul
 	if err := x.prepare(); err != nil {
 		return RunResult{}, err
 	}
-	e.event(ctx, "container", "exec", r, map[string]string{"execID": x.id})
 	if o.Detach {
-		err := x.detach()
+		err := x.detach(ctx)
 		return result, err
 	}
 	result.Code, result.Detached, err = x.run(ctx)
@@ -225,6 +226,7 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 	if err != nil {
 		return 0, false, x.launchError(err)
 	}
+	x.began(ctx)
 	if st.SigProxy || ctx.Done() != nil {
 		id, err := state.IdentifyProcess(p.Pid)
 		if err == nil {
@@ -239,6 +241,11 @@ func (x *execution) run(ctx context.Context) (code int, detached bool, err error
 	code = waitChild(p.Pid)
 	c.wait()
 	return code, false, nil
+}
+
+// began tells of the program while it runs: it has not to wait for that.
+func (x *execution) began(ctx context.Context) {
+	x.e.event(ctx, "container", "exec", x.r, map[string]string{"execID": x.id})
 }
 
 func (x *execution) launchError(err error) error {
@@ -278,6 +285,7 @@ func (x *execution) runTerminal(ctx context.Context) (code int, detached bool, e
 	if err != nil {
 		return 0, false, x.launchError(err)
 	}
+	x.began(ctx)
 	master, err := receiveFile(ours)
 	if err != nil {
 		unix.Kill(p.Pid, unix.SIGKILL)
@@ -352,7 +360,7 @@ func receiveFile(socket *os.File) (*os.File, error) {
 }
 
 // detach starts the program below a monitor.
-func (x *execution) detach() error {
+func (x *execution) detach(ctx context.Context) error {
 	dir := filepath.Join(x.e.containerRun(x.r.ID), "exec", x.id[:16])
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("exec in container %s: %w", x.r.Name, err)
@@ -371,6 +379,7 @@ func (x *execution) detach() error {
 		os.RemoveAll(dir)
 		return startError(x.plan, err)
 	}
+	x.began(ctx)
 	return x.release(session.Pid)
 }
 

@@ -18,7 +18,9 @@ import (
 // writeFiles writes the files that the engine puts into a container: who it
 // is, how names are resolved. They are mounted, never written into its own
 // file system, where a link could lead anywhere (RT-15).
-func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) error {
+//
+// hosts and resolv.conf stay empty until writeNames, which needs the addresses.
+func (e *Engine) writeFiles(r *record, f *specFacts) error {
 	w := fileWriter{dir: e.containerRun(r.ID), files: map[string]string{}, taken: r.takenFiles(), own: r.owners(), label: e.mountLabel(r)}
 	o := &r.Options
 	hostname := containerHostname(r, *f)
@@ -41,15 +43,12 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 			}
 		}
 	} else {
-		if !o.NoHosts && !e.o.Defaults.NoHosts && o.HostsFile != "none" {
-			hosts, err := e.hostsFile(r, hostname, joined)
-			if err != nil {
-				return err
-			}
-			w.write("/etc/hosts", "hosts", hosts)
+		hosts, resolver := e.ownNames(r)
+		if hosts {
+			w.write("/etc/hosts", "hosts", nil)
 		}
-		if !slices.Contains(o.DNS, "none") {
-			w.write("/etc/resolv.conf", "resolv.conf", e.resolvConf(r, joined))
+		if resolver {
+			w.write("/etc/resolv.conf", "resolv.conf", nil)
 		}
 	}
 	if r.bare() {
@@ -90,6 +89,37 @@ func (e *Engine) writeFiles(r *record, f *specFacts, joined []network.Joined) er
 	f.Files = w.files
 	if w.err != nil {
 		return fmt.Errorf("write the container's files: %w", w.err)
+	}
+	return nil
+}
+
+// ownNames says which files of names a container has of its own: hosts, resolv.conf.
+func (e *Engine) ownNames(r *record) (hosts, resolver bool) {
+	o := &r.Options
+	if strings.HasPrefix(o.NetworkMode, "container:") {
+		return false, false
+	}
+	taken := r.takenFiles()
+	return !o.NoHosts && !e.o.Defaults.NoHosts && o.HostsFile != "none" && !taken["/etc/hosts"],
+		!slices.Contains(o.DNS, "none") && !taken["/etc/resolv.conf"]
+}
+
+// writeNames fills in what writeFiles left empty.
+func (e *Engine) writeNames(r *record, f *specFacts, joined []network.Joined) error {
+	withHosts, withResolver := e.ownNames(r)
+	if withHosts {
+		hosts, err := e.hostsFile(r, containerHostname(r, *f), joined)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(e.containerRun(r.ID), "hosts"), hosts, 0o644); err != nil {
+			return fmt.Errorf("write the container's files: %w", err)
+		}
+	}
+	if withResolver {
+		if err := os.WriteFile(filepath.Join(e.containerRun(r.ID), "resolv.conf"), e.resolvConf(r, joined), 0o644); err != nil {
+			return fmt.Errorf("write the container's files: %w", err)
+		}
 	}
 	return nil
 }

@@ -3,19 +3,29 @@ package engine
 import (
 	"crypto/rand"
 	"encoding/hex"
+
+	"golang.org/x/sys/unix"
 )
+
+// random fills b, of at most 256 bytes, from the kernel. crypto/rand would set up
+// a generator of its own for a start's two calls.
+func random(b []byte) {
+	if n, err := unix.Getrandom(b, 0); err != nil || n != len(b) {
+		rand.Read(b)
+	}
+}
 
 // newID is 256 random bits in hex.
 func newID() string {
 	var b [32]byte
-	rand.Read(b[:])
+	random(b[:])
 	return hex.EncodeToString(b[:])
 }
 
 // randomName is an adjective of the sea and a part of a ship.
 func randomName() string {
 	var b [2]byte
-	rand.Read(b[:])
+	random(b[:])
 	return adjectives[int(b[0])%len(adjectives)] + "_" + nouns[int(b[1])%len(nouns)]
 }
 

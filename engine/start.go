@@ -60,6 +60,7 @@ type starting struct {
 	netns   *os.File
 	names   [2]*os.File // the sockets of the name server
 	net     network.Status
+	joining chan error // the making of net
 	spec    *oci.Spec
 	group   *cgroup.Group
 	limited chan error // the making of group
@@ -111,9 +112,9 @@ func (t *starting) keep(f *os.File) *os.File {
 
 // run is the start, in order. Up to launch, nothing runs that is not ours.
 func (t *starting) run(ctx context.Context) (*monitor.Session, error) {
-	defer t.limits(ctx) // also of a start that failed before its turn
+	defer t.settled(ctx)
 	for _, step := range []func(context.Context) error{
-		t.directory, t.lookUp, t.rootAhead, t.limitsAhead, t.network, t.describe, t.limits, t.compile,
+		t.directory, t.lookUp, t.rootAhead, t.limitsAhead, t.network, t.describe, t.limits, t.compile, t.connected,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -253,90 +254,9 @@ func (e *Engine) joinPath(kind oci.LinuxNamespaceType, mode string) (string, err
 	return processNamespace(s.Pid, kind), nil
 }
 
-// network joins the container to its networks, in a namespace that exists
-// before its processes: a program never runs without.
-func (t *starting) network(ctx context.Context) error {
-	own, err := t.userNamespace()
-	if err != nil {
-		return err
-	}
-	mode := t.r.networkMode(t.e)
-	switch word, _, _ := strings.Cut(mode, ":"); word {
-	case "none":
-		if t.netns = t.keep(t.o.netns.take()); t.netns != nil {
-			t.joinNetwork()
-		}
-		return nil
-	case "host", "container", "ns":
-		return nil
-	case "", "bridge", "private", "default", network.OutsidePasta, network.OutsideSlirp:
-	default:
-		return fmt.Errorf("network mode %q is not known here", mode)
-	}
-	m, err := t.e.Networks()
-	if err != nil {
-		return err
-	}
-	if t.netns = own; own != nil {
-		err = m.PrepareNamespace(own)
-	} else if t.netns = t.keep(t.o.netns.take()); t.netns == nil {
-		t.netns, err = network.NewNamespace(ctx)
-		t.keep(t.netns)
-	}
-	if err != nil {
-		return err
-	}
-	o := network.SetupOptions{ContainerID: t.r.ID, ContainerName: t.r.Name, Netns: t.netns}
-	if o.Own, err = t.e.ownStack(t.r); err != nil {
-		return err
-	}
-	if o.Own == nil {
-		if o.Networks, err = t.r.attachments(); err != nil {
-			return err
-		}
-		if err = t.o.restore.keepAddresses(checkpointDir(t.r), o.Networks); err != nil {
-			return err
-		}
-	}
-	if o.Ports, err = t.r.ports(); err != nil {
-		return err
-	}
-	if t.net, err = m.Setup(ctx, o); err != nil {
-		return err
-	}
-	if err := t.serveNames(); err != nil {
-		return err
-	}
-	t.joinNetwork()
-	return nil
-}
-
-// joinNetwork makes the network namespace that is there the container's.
-func (t *starting) joinNetwork() {
-	t.facts.Join[oci.NetworkNamespace] = "/proc/self/fd/" + strconv.Itoa(int(t.netns.Fd()))
-}
-
-// userNamespace makes the container's user namespace, or takes the one it
-// joins, when it has maps, and with it a network namespace.
-func (t *starting) userNamespace() (net *os.File, err error) {
-	var join *os.File
-	switch path := t.facts.Join[oci.UserNamespace]; {
-	case t.r.owners().none():
-		return nil, nil
-	case path != "":
-		if join, err = os.Open(path); err != nil {
-			return nil, fmt.Errorf("join user namespace: %w", err)
-		}
-		defer join.Close()
-	}
-	t.userns, net, err = t.e.userNamespace(t.r, join)
-	t.keep(t.userns)
-	return t.keep(net), err
-}
-
 // describe writes the container's files and makes its spec.
 func (t *starting) describe(ctx context.Context) error {
-	if err := t.e.writeFiles(t.r, &t.facts, t.net.Networks); err != nil {
+	if err := t.e.writeFiles(t.r, &t.facts); err != nil {
 		return err
 	}
 	var err error
