@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,7 +150,7 @@ func (m *Manager) readRecord(container string) (record, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := state.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("read %s: %w", path, err)
 	}
 	return r, nil
@@ -162,7 +161,7 @@ func (m *Manager) writeRecord(r record) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(r)
+	b, err := state.Marshal(r)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -205,7 +204,7 @@ func loadRecord(path string) (record, error) {
 	if err != nil {
 		return r, err
 	}
-	return r, json.Unmarshal(b, &r)
+	return r, state.Unmarshal(b, &r)
 }
 
 // UntilGone returns when the file is removed. It is replaced by renaming, so

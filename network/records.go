@@ -58,7 +58,7 @@ func (m *Manager) read(name string) (Network, error) {
 	if err != nil {
 		return n, err
 	}
-	if err := json.Unmarshal(b, &n); err != nil {
+	if err := state.Unmarshal(b, &n); err != nil {
 		return n, fmt.Errorf("read %s: %w", m.path(name), err)
 	}
 	return n, nil

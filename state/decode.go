@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -106,12 +107,30 @@ func unquote(text []byte) (string, error) {
 	return s, err
 }
 
+// other reads a value whose type has its own way to be written.
+func other(text []byte, into any) error {
+	switch x := into.(type) {
+	case *time.Time:
+		return x.UnmarshalJSON(text)
+	case json.Unmarshaler:
+	case encoding.TextUnmarshaler:
+		if text[0] == '"' {
+			s, err := unquote(text)
+			if err != nil {
+				return err
+			}
+			return x.UnmarshalText([]byte(s))
+		}
+	}
+	return json.Unmarshal(text, into)
+}
+
 func (d *decoder) value(v reflect.Value) error {
 	c := d.next()
 	t := v.Type()
 	if t.Kind() == reflect.Struct || t.NumMethod() > 0 || t.Name() != "" {
 		if p := reflect.PointerTo(t); p.Implements(jsonUnmarshaler) || p.Implements(textUnmarshaler) {
-			return json.Unmarshal(d.raw(), v.Addr().Interface())
+			return other(d.raw(), v.Addr().Interface())
 		}
 	}
 	if c == 'n' {

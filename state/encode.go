@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -65,7 +66,20 @@ func appendOther(b []byte, v reflect.Value) ([]byte, error) {
 	if v.CanAddr() {
 		v = v.Addr() // a method of the pointer counts, as for encoding/json
 	}
-	text, err := json.Marshal(v.Interface())
+	var text []byte
+	var err error
+	switch x := v.Interface().(type) {
+	case *time.Time:
+		text, err = x.MarshalJSON()
+	case json.Marshaler:
+		text, err = json.Marshal(x)
+	case encoding.TextMarshaler:
+		if text, err = x.MarshalText(); err == nil {
+			return appendString(b, string(text))
+		}
+	default:
+		text, err = json.Marshal(x)
+	}
 	return append(b, text...), err
 }
 
