@@ -84,7 +84,7 @@ func (c *client) send(t FrameType, p []byte) {
 		return
 	}
 	c.took = time.Now()
-	n, err := unix.Writev(c.fd, [][]byte{head[:], p})
+	n, err := rawWrite2(c.fd, head[:], p)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		n = 0
@@ -108,7 +108,7 @@ func (c *client) queue(p []byte) {
 // flush sends what is queued.
 func (c *client) flush() {
 	for c.queued() > 0 {
-		n, err := unix.Write(c.fd, c.out[c.sent:])
+		n, err := rawWrite(c.fd, c.out[c.sent:])
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:

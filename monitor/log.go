@@ -135,7 +135,7 @@ func (w *logWriter) flush() {
 	b := w.buf
 	w.buf, w.text = w.buf[:0], 0
 	for whole := len(b); len(b) > 0; {
-		k, err := unix.Write(w.fd, b)
+		k, err := rawWrite(w.fd, b)
 		if err == unix.EINTR {
 			continue
 		}

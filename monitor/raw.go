@@ -27,7 +27,7 @@ func openRetry(dir int, path string, flags int, perm uint32) (int, error) {
 // read reads once; n is 0 and err nil at the end of the file.
 func read(fd int, p []byte) (int, error) {
 	for {
-		n, err := unix.Read(fd, p)
+		n, err := rawRead(fd, p)
 		if err == unix.EINTR {
 			continue
 		}

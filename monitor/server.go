@@ -11,6 +11,7 @@ import (
 const (
 	chunk      = 64 << 10    // one read of output or input, at most a frame's
 	bigPipe    = 1 << 20     // what a pipe holds whose writer fills it
+	pieces     = 8           // reads of output in a row, at most
 	maxPending = 1 << 20     // a lossless client may lag so far before the container waits
 	maxLag     = 1 << 20     // any other client loses what it lags beyond this
 	patience   = time.Second // how long the container waits for a client of FlagYields that takes nothing
@@ -179,18 +180,29 @@ func (s *server) handle() error {
 	return nil
 }
 
-// copyOut reads one piece of output and hands it to the log and the clients.
+// copyOut passes output on: as long as whole pieces are there, some at once,
+// without asking each time who else has something.
 func (s *server) copyOut(i int) {
+	for range pieces {
+		if s.copyPiece(i) < chunk || s.blocked() {
+			return
+		}
+	}
+}
+
+// copyPiece reads one piece of output, hands it to the log and the clients, and
+// returns how long it was.
+func (s *server) copyPiece(i int) int {
 	n, err := read(s.out[i], s.buf[:])
 	if err == unix.EAGAIN {
-		return
+		return 0
 	}
 	if n == 0 || err != nil { // EIO: the last process has closed the terminal
 		if s.out[i] == s.master {
 			s.stdin, s.master = -1, -1
 		}
 		closeFD(&s.out[i])
-		return
+		return 0
 	}
 	stream := FrameStdout
 	if i == 1 {
@@ -203,6 +215,7 @@ func (s *server) copyOut(i int) {
 		}
 	}
 	s.enlarge(i, n)
+	return n
 }
 
 // enlarge gives the pipe of a container that writes faster than is read more
