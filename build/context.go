@@ -337,12 +337,11 @@ func (b *building) ignoreFile(name string) (err error) {
 		return err
 	}
 	// Files that came from elsewhere are not to name files of this machine.
+	var names []string
 	for _, suffix := range containerfile.IgnoreNames {
-		if b.main.ignore, err = b.main.readIgnore(name + suffix); b.main.ignore != nil || err != nil {
-			return err
-		}
+		names = append(names, name+suffix)
 	}
-	for _, n := range containerfile.IgnoreNames {
+	for _, n := range append(names, containerfile.IgnoreNames...) {
 		if b.main.ignore, err = b.main.readIgnore(n); b.main.ignore != nil || err != nil {
 			return err
 		}

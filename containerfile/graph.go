@@ -128,10 +128,8 @@ func (g *Graph) globals() error {
 				if value, err = scope.Expand(*a.Value); err != nil {
 					return g.File.At(cmd.Location(), err)
 				}
-			} else if _, there := g.global[a.Key]; there {
-				continue
 			} else {
-				continue // declared without a value: not set
+				continue // it has the predefined value, or none
 			}
 			g.global[a.Key] = value
 			scope = g.globalScope()
