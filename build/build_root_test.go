@@ -222,6 +222,11 @@ RUN --mount=target=/m,rw echo new > /m/d/f && rm /m/l && mkdir /m/x && chmod 700
 RUN --mount=source=d/f,target=/one,rw echo new > /one
 RUN --mount=target=/m cat /m/d/f /m/l && ! touch /m/y
 `})
+	odd := filepath.Join(t.TempDir(), `a:b,c\d e`)
+	if err := os.Rename(dir, odd); err != nil {
+		t.Fatal(err)
+	}
+	dir = odd // an overlay's options end at some of these
 	before := listing(t, dir)
 	h.do(t, "build", "-q", dir)
 	if after := listing(t, dir); after != before {

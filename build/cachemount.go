@@ -173,11 +173,14 @@ func (m *mounts) fillCache(ctx context.Context, st *stage, x *instructions.Mount
 	if err := os.Chmod(draft, os.FileMode(number(x.Mode, 0o755))); err != nil {
 		return err
 	}
-	if err := os.Rename(draft, data); err != nil {
-		if _, serr := os.Lstat(data); serr != nil {
-			return err
-		}
+	// A rename would take the place of an empty directory, which may be another
+	// step's that has it mounted already.
+	err = unix.Renameat2(unix.AT_FDCWD, draft, unix.AT_FDCWD, data, unix.RENAME_NOREPLACE)
+	if err == unix.EEXIST {
 		return removeAll(draft) // another was quicker
+	}
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: draft, New: data, Err: err}
 	}
 	return nil
 }

@@ -204,6 +204,12 @@ func (m *mounts) view(st *stage, t *tree, real string, v oci.Mount, target strin
 			lower = dirs
 		}
 	}
+	if v.Type == "bind" && strings.ContainsAny(lower, `:,\`) { // what ends a directory in the options
+		if err := os.Symlink(lower, filepath.Join(tmp, "l")); err != nil {
+			return err
+		}
+		lower = filepath.Join(tmp, "l")
+	}
 	for _, d := range []string{"u", "w"} {
 		if err := os.Mkdir(filepath.Join(tmp, d), 0o755); err != nil {
 			return err
