@@ -99,7 +99,7 @@ func (b *specBuilder) kernelMounts() []specs.Mount {
 	}
 	if b.o.Cgroups != "disabled" {
 		cgro := ro
-		if systemdMode(b.r) {
+		if systemdMode(b.r) || b.f.CgroupV2 && b.unmasks("/sys/fs/cgroup") {
 			cgro = "rw"
 		}
 		out = append(out, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",

@@ -171,6 +171,17 @@ func (b *specBuilder) paths() error {
 	return nil
 }
 
+// unmasks says whether the user wants a path as the kernel has it.
+func (b *specBuilder) unmasks(path string) bool {
+	for _, opt := range b.o.SecurityOpt {
+		if key, value, _ := cutSecurityOpt(opt); key == "unmask" &&
+			(strings.EqualFold(value, "ALL") || slices.ContainsFunc(strings.Split(value, ":"), func(p string) bool { return unmaskMatches(p, path) })) {
+			return true
+		}
+	}
+	return false
+}
+
 // unmaskMatches: a path, or a path with * for what stands below.
 func unmaskMatches(pattern, have string) bool {
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {

@@ -18,7 +18,7 @@ import (
 	"hull/state"
 )
 
-// Info is the host, the store and this program, with podman info's JSON names.
+// Info is the host, the store and this program, with the names that podman info has in JSON and in templates.
 type Info struct {
 	Host       InfoHost          `json:"host"`
 	Plugins    map[string]any    `json:"plugins"`
@@ -29,56 +29,81 @@ type Info struct {
 
 // An InfoHost is the machine as the engine sees it.
 type InfoHost struct {
-	Arch           string         `json:"arch"`
-	BuildahVersion string         `json:"buildahVersion"`
-	CgroupManager  string         `json:"cgroupManager"`
-	CgroupVersion  string         `json:"cgroupVersion"`
-	CPUs           int            `json:"cpus"`
-	Distribution   map[string]any `json:"distribution"`
-	Hostname       string         `json:"hostname"`
-	Kernel         string         `json:"kernel"`
-	LogDriver      string         `json:"logDriver"`
-	MemFree        uint64         `json:"memFree"`
-	MemTotal       uint64         `json:"memTotal"`
-	NetworkBackend string         `json:"networkBackend"`
-	OCIRuntime     map[string]any `json:"ociRuntime"`
-	OS             string         `json:"os"`
-	RemoteSocket   map[string]any `json:"remoteSocket"`
-	ServiceRemote  bool           `json:"serviceIsRemote"`
-	Security       InfoSecurity   `json:"security"`
-	SwapFree       uint64         `json:"swapFree"`
-	SwapTotal      uint64         `json:"swapTotal"`
-	Uptime         string         `json:"uptime"`
-	Linkmode       string         `json:"linkmode"`
+	Arch            string           `json:"arch"`
+	BuildahVersion  string           `json:"buildahVersion"`
+	CgroupManager   string           `json:"cgroupManager"`
+	CgroupsVersion  string           `json:"cgroupVersion"`
+	CPUs            int              `json:"cpus"`
+	Distribution    InfoDistribution `json:"distribution"`
+	Hostname        string           `json:"hostname"`
+	Kernel          string           `json:"kernel"`
+	LogDriver       string           `json:"logDriver"`
+	MemFree         uint64           `json:"memFree"`
+	MemTotal        uint64           `json:"memTotal"`
+	NetworkBackend  string           `json:"networkBackend"`
+	OCIRuntime      InfoRuntime      `json:"ociRuntime"`
+	OS              string           `json:"os"`
+	RemoteSocket    InfoSocket       `json:"remoteSocket"`
+	ServiceIsRemote bool             `json:"serviceIsRemote"`
+	Security        InfoSecurity     `json:"security"`
+	SwapFree        uint64           `json:"swapFree"`
+	SwapTotal       uint64           `json:"swapTotal"`
+	Uptime          string           `json:"uptime"`
+	Linkmode        string           `json:"linkmode"`
+}
+
+// An InfoRuntime is the program that starts containers.
+type InfoRuntime struct {
+	Name    string `json:"name"`
+	Path    string `json:"path"`
+	Version string `json:"version"`
+}
+
+// An InfoSocket is where a service listens.
+type InfoSocket struct {
+	Exists bool   `json:"exists"`
+	Path   string `json:"path,omitempty"`
+}
+
+// An InfoDistribution is what os-release says.
+type InfoDistribution struct {
+	Distribution string `json:"distribution"`
+	Version      string `json:"version"`
+	Codename     string `json:"codename,omitempty"`
 }
 
 // InfoSecurity is which mechanisms there are.
 type InfoSecurity struct {
-	AppArmorEnabled    bool   `json:"apparmorEnabled"`
-	Capabilities       string `json:"capabilities"`
-	Rootless           bool   `json:"rootless"`
-	SeccompEnabled     bool   `json:"seccompEnabled"`
-	SeccompProfilePath string `json:"seccompProfilePath"`
-	SELinuxEnabled     bool   `json:"selinuxEnabled"`
+	AppArmorEnabled     bool   `json:"apparmorEnabled"`
+	DefaultCapabilities string `json:"capabilities"`
+	Rootless            bool   `json:"rootless"`
+	SECCOMPEnabled      bool   `json:"seccompEnabled"`
+	SECCOMPProfilePath  string `json:"seccompProfilePath"`
+	SELinuxEnabled      bool   `json:"selinuxEnabled"`
 }
 
 // InfoStore is where things are and how many.
 type InfoStore struct {
-	ConfigFile      string            `json:"configFile"`
-	ContainerStore  InfoContainers    `json:"containerStore"`
-	GraphDriverName string            `json:"graphDriverName"`
-	GraphOptions    map[string]any    `json:"graphOptions"`
-	GraphRoot       string            `json:"graphRoot"`
-	GraphRootAlloc  uint64            `json:"graphRootAllocated"`
-	GraphRootUsed   uint64            `json:"graphRootUsed"`
-	GraphStatus     map[string]string `json:"graphStatus"`
-	ImageCopyTmpDir string            `json:"imageCopyTmpDir"`
-	ImageStore      map[string]int    `json:"imageStore"`
-	ImageRoot       string            `json:"imageRoot"`
-	ImageStores     []string          `json:"additionalImageStores"` // only read
-	RunRoot         string            `json:"runRoot"`
-	TransientStore  bool              `json:"transientStore"`
-	VolumePath      string            `json:"volumePath"`
+	ConfigFile         string            `json:"configFile"`
+	ContainerStore     InfoContainers    `json:"containerStore"`
+	GraphDriverName    string            `json:"graphDriverName"`
+	GraphOptions       map[string]any    `json:"graphOptions"`
+	GraphRoot          string            `json:"graphRoot"`
+	GraphRootAllocated uint64            `json:"graphRootAllocated"`
+	GraphRootUsed      uint64            `json:"graphRootUsed"`
+	GraphStatus        map[string]string `json:"graphStatus"`
+	ImageCopyTmpDir    string            `json:"imageCopyTmpDir"`
+	ImageStore         InfoImages        `json:"imageStore"`
+	ImageRoot          string            `json:"imageRoot"`
+	ImageStores        []string          `json:"additionalImageStores"` // only read
+	RunRoot            string            `json:"runRoot"`
+	TransientStore     bool              `json:"transientStore"`
+	VolumePath         string            `json:"volumePath"`
+}
+
+// InfoImages counts images.
+type InfoImages struct {
+	Number int `json:"number"`
 }
 
 // InfoContainers counts containers.
@@ -102,22 +127,22 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 	unit := uint64(max(si.Unit, 1))
 	i := &Info{Plugins: map[string]any{"volume": []string{"local"}, "network": []string{"bridge", "macvlan", "ipvlan"}, "log": []string{"k8s-file", "json-file", "none", "passthrough"}},
 		Registries: map[string]any{}, Version: map[string]string{"Version": Version(), "GoVersion": runtime.Version(), "OsArch": "linux/" + runtime.GOARCH, "APIVersion": Version()}}
-	i.Host = InfoHost{Arch: runtime.GOARCH, CgroupManager: e.CgroupManager(), CgroupVersion: "v1", CPUs: runtime.NumCPU(),
+	i.Host = InfoHost{Arch: runtime.GOARCH, CgroupManager: e.CgroupManager(), CgroupsVersion: "v1", CPUs: runtime.NumCPU(),
 		Distribution: distribution(), Hostname: hostHostname(), Kernel: unix.ByteSliceToString(u.Release[:]), LogDriver: firstOf(e.o.Defaults.LogDriver, "k8s-file"),
 		MemFree: si.Freeram * unit, MemTotal: si.Totalram * unit, SwapFree: si.Freeswap * unit, SwapTotal: si.Totalswap * unit, NetworkBackend: "hull", OS: "linux",
-		OCIRuntime: map[string]any{"name": "hull", "path": e.o.Executable, "version": "spec: " + oci.SpecVersion}, RemoteSocket: map[string]any{"exists": false},
-		Uptime: (time.Duration(si.Uptime) * time.Second).String(), Linkmode: "static"}
+		OCIRuntime: InfoRuntime{Name: "hull", Path: e.o.Executable, Version: "spec: " + oci.SpecVersion},
+		Uptime:     (time.Duration(si.Uptime) * time.Second).String(), Linkmode: "static"}
 	if host.V2() {
-		i.Host.CgroupVersion = "v2"
+		i.Host.CgroupsVersion = "v2"
 	}
-	i.Host.Security = InfoSecurity{AppArmorEnabled: appArmorEnabled(), Capabilities: strings.Join(defaultCapabilities, ","),
-		Rootless: e.o.Rootless, SeccompEnabled: true, SELinuxEnabled: e.selinux() && !e.o.Defaults.NoLabels}
+	i.Host.Security = InfoSecurity{AppArmorEnabled: appArmorEnabled(), DefaultCapabilities: strings.Join(defaultCapabilities, ","),
+		Rootless: e.o.Rootless, SECCOMPEnabled: true, SELinuxEnabled: e.selinux() && !e.o.Defaults.NoLabels}
 	return i, e.infoStore(ctx, i)
 }
 
 func (e *Engine) infoStore(ctx context.Context, i *Info) error {
 	s := &i.Store
-	*s = InfoStore{GraphRoot: e.o.Root, RunRoot: e.o.RunRoot, GraphOptions: map[string]any{}, GraphStatus: map[string]string{}, ImageStore: map[string]int{"number": 0},
+	*s = InfoStore{GraphRoot: e.o.Root, RunRoot: e.o.RunRoot, GraphOptions: map[string]any{}, GraphStatus: map[string]string{},
 		ImageRoot: e.imageRoot(), ImageStores: append([]string{}, e.o.ImageStores...),
 		TransientStore: e.o.TransientStore, VolumePath: filepath.Join(e.o.Root, "volumes"), ImageCopyTmpDir: os.TempDir()}
 	snaps, err := e.Snapshots()
@@ -132,7 +157,7 @@ func (e *Engine) infoStore(ctx context.Context, i *Info) error {
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(e.o.Root, &st) == nil {
-		s.GraphRootAlloc = st.Blocks * uint64(st.Bsize)
+		s.GraphRootAllocated = st.Blocks * uint64(st.Bsize)
 		s.GraphRootUsed = (st.Blocks - st.Bfree) * uint64(st.Bsize)
 	}
 	images, err := e.Images()
@@ -143,7 +168,7 @@ func (e *Engine) infoStore(ctx context.Context, i *Info) error {
 	if err != nil {
 		return err
 	}
-	s.ImageStore["number"] = len(list)
+	s.ImageStore.Number = len(list)
 	all, err := e.List(ctx, ListOptions{All: true})
 	if err != nil {
 		return err
@@ -171,8 +196,8 @@ func hostHostname() string {
 }
 
 // distribution reads os-release.
-func distribution() map[string]any {
-	out := map[string]any{"distribution": "unknown", "version": "unknown"}
+func distribution() InfoDistribution {
+	out := InfoDistribution{Distribution: "unknown", Version: "unknown"}
 	data, err := state.ReadFile("/etc/os-release")
 	if err != nil {
 		return out
@@ -182,11 +207,11 @@ func distribution() map[string]any {
 		v = strings.Trim(v, `"`)
 		switch k {
 		case "ID":
-			out["distribution"] = v
+			out.Distribution = v
 		case "VERSION_ID":
-			out["version"] = v
+			out.Version = v
 		case "VERSION_CODENAME":
-			out["codename"] = v
+			out.Codename = v
 		}
 	}
 	return out

@@ -1,13 +1,17 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"hull/oci"
+	"hull/state"
 )
 
 // usernsTarget is where the root of a container with a user namespace of many
@@ -31,6 +35,51 @@ func (e *Engine) idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os
 	if m.Type == "bind" {
 		return take(m.Source, user)
 	}
+	root, err := r.idmappedOverlay(m, user, "")
+	if errors.Is(err, unix.EINVAL) {
+		// Before Linux 6.15 overlay takes no layer that is attached nowhere.
+		state.OnLostThread(func() {
+			if err = alone(attachPlace); err == nil {
+				root, err = r.idmappedOverlay(m, user, attachPlace)
+			}
+		})
+	}
+	return root, err
+}
+
+// attachPlace is a directory of every host in which no store is.
+const attachPlace = "/sys"
+
+// alone gives this thread mounts that nobody else sees, with an empty
+// directory at place.
+func alone(place string) error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare mounts: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", place, "tmpfs", 0, "mode=700"); err != nil {
+		return fmt.Errorf("mount tmpfs: %w", err)
+	}
+	return nil
+}
+
+// attach hangs a tree into this thread's mounts, below a place that alone made.
+func attach(tree *os.File, place string) error {
+	dir := filepath.Join(place, strconv.Itoa(int(tree.Fd())))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("attach %s: %w", tree.Name(), err)
+	}
+	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach %s: %w", tree.Name(), os.NewSyscallError("move_mount", err))
+	}
+	return nil
+}
+
+// idmappedOverlay mounts an overlay of layers with ids, attached nowhere. The
+// layers are that too, unless there is a place for them.
+func (r *record) idmappedOverlay(m oci.Mount, user *os.File, place string) (*os.File, error) {
 	fsfd, err := unix.Fsopen(m.Type, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", m.Type, os.NewSyscallError("fsopen", err))
@@ -50,6 +99,11 @@ func (e *Engine) idmappedRoot(r *record, mounts []oci.Mount, user *os.File) (*os
 				return err
 			}
 			trees = append(trees, tree)
+			if place != "" {
+				if err := attach(tree, place); err != nil {
+					return err
+				}
+			}
 			names = append(names, fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
 		}
 		for i, n := range names {
