@@ -296,19 +296,39 @@ func TestBLD03Repository(t *testing.T) {
 }
 
 // TestBLD13Policy: what a Containerfile asks for beyond a plain container needs
-// the caller's word.
+// the caller's word, in whatever form it asks.
 func TestBLD13Policy(t *testing.T) {
 	h := newHull(t)
-	for _, x := range []struct{ run, allow string }{
+	for i, x := range []struct{ run, allow string }{
 		{"--security=insecure true", "security.insecure"},
 		{"--network=host true", "network.host"},
 		{"--device=/dev/null true", "device"},
 	} {
-		dir := write(t, map[string]string{"Containerfile": "FROM localhost/base:1\nRUN " + x.run + "\n"})
-		if out, err := h.try("build", "-q", dir); err == nil || !strings.Contains(out, "--allow "+x.allow) {
-			t.Errorf("RUN %s: %v %s", x.run, err, out)
+		options := strings.TrimSuffix(x.run, "true")
+		h.do(t, "build", "-q", "-t", "localhost/trigger:1", write(t, map[string]string{"Containerfile": "FROM localhost/base:1\nONBUILD RUN " + x.run + "\n"}))
+		for name, file := range map[string]string{
+			"shell": "FROM localhost/base:1\nRUN " + x.run + "\n", "exec": "FROM localhost/base:1\nRUN " + options + "[\"true\"]\n",
+			"here-document": "FROM localhost/base:1\nRUN " + options + "<<E\ntrue\nE\n", "script": "FROM localhost/base:1\nRUN " + options + "<<E\n#!/bin/sh\ntrue\nE\n",
+			"trigger": "FROM localhost/trigger:1\nRUN true\n", "trigger of a stage": "FROM localhost/base:1 AS a\nONBUILD RUN " + x.run + "\nFROM a\nRUN true\n",
+			"stage below": "FROM localhost/base:1 AS a\nRUN " + x.run + "\nFROM a\nRUN true\n", "stage copied from": "FROM localhost/base:1 AS a\nRUN " + x.run + "\nFROM scratch\nCOPY --from=a /etc /etc\n",
+			"variable": "FROM localhost/base:1\nARG O\nRUN " + options + "echo $O\n",
+		} {
+			if i > 0 && !full() && name != "shell" && name != "trigger" {
+				continue
+			}
+			dir := write(t, map[string]string{"Containerfile": file})
+			// Another word's leave is none.
+			for _, args := range [][]string{{}, {"--allow", map[bool]string{true: "device", false: "network.host"}[x.allow == "network.host"]}} {
+				if out, err := h.try(append(append([]string{"build", "-q", "--no-cache"}, args...), dir)...); err == nil || !strings.Contains(out, "--allow "+x.allow) {
+					t.Errorf("%s, RUN %s, %v: %v %s", name, x.run, args, err, out)
+				}
+			}
+			h.do(t, "build", "-q", "--allow", x.allow, dir)
+			// What was done with leave is kept, and is still not to be had without.
+			if out, err := h.try("build", "-q", dir); err == nil {
+				t.Errorf("%s, RUN %s, once it is kept: %s", name, x.run, out)
+			}
 		}
-		h.do(t, "build", "-q", "--allow", x.allow, dir)
 	}
 }
 
