@@ -28,7 +28,7 @@ func TestConfidential(t *testing.T) {
 			_ = json.Unmarshal(data, &got)
 		}
 	}))
-	defer server.Close()
+	t.Cleanup(server.Close)
 	bin := write(t, map[string]string{"krunfw_measurement": "#!/bin/sh\necho SEV-ES: no\necho SNP: $2 $4 abc\n", "fw.so": ""})
 	if err := os.Chmod(filepath.Join(bin, "krunfw_measurement"), 0o755); err != nil {
 		t.Fatal(err)
@@ -65,8 +65,14 @@ func TestConfidential(t *testing.T) {
 	if left := h.do(t, "system", "check"); left != "" {
 		t.Errorf("system check: %s", left)
 	}
+	refusesConfidential(t, h, server.URL, bin, dir)
+}
+
+// refusesConfidential tries what is wrong about --cw.
+func refusesConfidential(t *testing.T, h *hull, server, bin, dir string) {
+	t.Helper()
 	for args, want := range map[string]string{
-		"attestation_url=" + server.URL + "/nosuch,firmware_library=/nosuch":                              "find /nosuch",
+		"attestation_url=" + server + "/nosuch,firmware_library=/nosuch":                                  "find /nosuch",
 		"passphrase=a,attestation_url=http://127.0.0.1:1,firmware_library=" + filepath.Join(bin, "fw.so"): "connection refused",
 		"passphrase=a,slop=0%,type=tdx": "is not one of",
 		"passphrase=a,slop=x%":          "no percentage",

@@ -182,31 +182,18 @@ func (b *bakeFlags) argv(t *bake.Target, dir string) ([]string, error) {
 			argv = append(argv, "--"+flag+"="+k+"="+m[k])
 		}
 	}
-	dockerfile := t.Dockerfile
-	switch {
-	case t.DockerfileInline != "":
-		dockerfile = filepath.Join(dir, t.Name+".Containerfile")
-		if err := os.WriteFile(dockerfile, []byte(t.DockerfileInline), 0o600); err != nil {
-			return nil, err
-		}
-	case dockerfile != "" && !filepath.IsAbs(dockerfile) && !strings.Contains(dockerfile, "://") && !strings.Contains(t.Context, "://"):
-		dockerfile = filepath.Join(t.Context, dockerfile) // as it lies there
+	file, err := containerfileOf(t, dir)
+	if err != nil {
+		return nil, err
 	}
-	add("file", dockerfile)
+	add("file", file)
 	addMap("build-arg", t.Args)
 	addMap("label", t.Labels)
 	addMap("add-host", t.ExtraHosts)
 	for _, n := range slices.Sorted(maps.Keys(t.Contexts)) {
-		where := t.Contexts[n]
-		if target, ok := strings.CutPrefix(where, "target:"); ok {
-			id, err := os.ReadFile(filepath.Join(dir, target))
-			if b.check {
-				id, err = []byte("localhost/"+strings.ToLower(target)), nil // rules do not look into it
-			}
-			if err != nil {
-				return nil, fmt.Errorf("the image of target %s: %w", target, err)
-			}
-			where = "docker-image://" + strings.TrimPrefix(string(id), "sha256:")
+		where, err := b.contextOf(t.Contexts[n], dir)
+		if err != nil {
+			return nil, err
 		}
 		add("build-context", n+"="+where)
 	}
@@ -235,6 +222,37 @@ func (b *bakeFlags) argv(t *bake.Target, dir string) ([]string, error) {
 		add("no-cache", "true")
 	}
 	return argv, nil
+}
+
+// containerfileOf is the file of a target; one that the bake file holds itself is
+// written to dir. "" is the context's own.
+func containerfileOf(t *bake.Target, dir string) (string, error) {
+	file := t.Dockerfile
+	switch {
+	case t.DockerfileInline != "":
+		file = filepath.Join(dir, t.Name+".Containerfile")
+		return file, os.WriteFile(file, []byte(t.DockerfileInline), 0o600)
+	case file != "" && !filepath.IsAbs(file) && !strings.Contains(file, "://") && !strings.Contains(t.Context, "://"):
+		return filepath.Join(t.Context, file), nil // as it lies there
+	}
+	return file, nil
+}
+
+// contextOf is a further context as a build takes it: the image of another
+// target has its ID in dir.
+func (b *bakeFlags) contextOf(where, dir string) (string, error) {
+	target, ok := strings.CutPrefix(where, "target:")
+	if !ok {
+		return where, nil
+	}
+	id, err := os.ReadFile(filepath.Join(dir, target))
+	if b.check {
+		id, err = []byte("localhost/"+strings.ToLower(target)), nil // rules do not look into it
+	}
+	if err != nil {
+		return "", fmt.Errorf("the image of target %s: %w", target, err)
+	}
+	return "docker-image://" + strings.TrimPrefix(string(id), "sha256:"), nil
 }
 
 // printBake prints groups and targets as buildx does.

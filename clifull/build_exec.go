@@ -115,6 +115,19 @@ func fits(img image.Image, p oci.Platform) bool {
 	return same(img.Config.OS, p.OS) && same(img.Config.Architecture, p.Architecture)
 }
 
+// cacheOptions opens the caches that a build asks and fills.
+func (s *session) cacheOptions(ctx context.Context, b *buildFlags, o *build.Options) (err error) {
+	if o.CacheFrom, err = s.caches(ctx, "cache-from", b.cacheFrom, b.registry); err != nil {
+		return err
+	}
+	if o.CacheTo, err = s.caches(ctx, "cache-to", b.cacheTo, b.registry); err != nil {
+		return err
+	}
+	o.InlineCache = slices.ContainsFunc(b.cacheTo, isInline) || o.Args["BUILDKIT_INLINE_CACHE"] == "1"
+	delete(o.Args, "BUILDKIT_INLINE_CACHE") // BuildKit's older way to say it
+	return nil
+}
+
 func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) error {
 	o, err := b.options(args)
 	if err != nil {
@@ -138,14 +151,9 @@ func (s *session) runBuild(ctx context.Context, b *buildFlags, args []string) er
 	if err != nil {
 		return err
 	}
-	if o.CacheFrom, err = s.caches(ctx, "cache-from", b.cacheFrom, b.registry); err != nil {
+	if err := s.cacheOptions(ctx, b, &o); err != nil {
 		return err
 	}
-	if o.CacheTo, err = s.caches(ctx, "cache-to", b.cacheTo, b.registry); err != nil {
-		return err
-	}
-	o.InlineCache = slices.ContainsFunc(b.cacheTo, isInline) || o.Args["BUILDKIT_INLINE_CACHE"] == "1"
-	delete(o.Args, "BUILDKIT_INLINE_CACHE") // BuildKit's older way to say it
 	out, err := b.outputs(&o, s.stdout)
 	if err != nil {
 		return err
