@@ -118,15 +118,28 @@ func splice(in *gonet.TCPConn, out *net.TCPConn) {
 	both.Wait()
 }
 
-// datagram opens a flow; false is answered by "port unreachable".
+// datagram opens a flow; false is answered by "port unreachable", as where the
+// host has no way there: who asks would else wait until he gives up.
 func (s *server) datagram(r *udp.ForwarderRequest) bool {
 	targets := s.targets(r.ID())
 	if len(targets) == 0 || !take(s.datagrams) {
 		return false
 	}
+	names := r.ID().LocalPort == portDNS
+	var out net.Conn
+	if !names {
+		var err error
+		if out, err = dial("udp", targets[:1]); err != nil { // nothing is sent by that
+			<-s.datagrams
+			return false
+		}
+	}
 	var queue waiter.Queue
 	ep, terr := r.CreateEndpoint(&queue)
 	if terr != nil {
+		if out != nil {
+			out.Close()
+		}
 		<-s.datagrams
 		return true
 	}
@@ -134,13 +147,11 @@ func (s *server) datagram(r *udp.ForwarderRequest) bool {
 	go func() {
 		defer func() { <-s.datagrams }()
 		defer in.Close()
-		if r.ID().LocalPort == portDNS {
+		if names {
 			query(in, targets)
 			return
 		}
-		if out, err := dial("udp", targets[:1]); err == nil {
-			relay(in, out)
-		}
+		relay(in, out)
 	}()
 	return true
 }
@@ -173,7 +184,8 @@ func relay(in, out net.Conn) {
 	both.Wait()
 }
 
-// query asks the resolvers one after the other, for each datagram of a flow.
+// query asks the resolvers one after the other, for each datagram of a flow. When
+// none answers that is said: on a host without a network at once.
 func query(in net.Conn, targets []netip.AddrPort) {
 	ask, answer := make([]byte, 64<<10), make([]byte, 64<<10)
 	for {
@@ -182,13 +194,43 @@ func query(in net.Conn, targets []netip.AddrPort) {
 		if err != nil {
 			return
 		}
+		reply := failure(ask[:n])
 		for _, to := range targets {
 			if m, err := exchange(to, ask[:n], answer); err == nil {
-				_, _ = in.Write(answer[:m])
+				reply = answer[:m]
 				break
 			}
 		}
+		if reply != nil {
+			_, _ = in.Write(reply)
+		}
 	}
+}
+
+// failure is the answer SERVFAIL to a question (RFC 1035 section 4.1), nil to
+// what is none.
+func failure(ask []byte) []byte {
+	const header = 12
+	if len(ask) < header || ask[2]&0x80 != 0 {
+		return nil
+	}
+	end := header
+	if ask[4] == 0 && ask[5] == 1 { // one question, as everybody asks: it is repeated
+		for end < len(ask) && ask[end] != 0 && ask[end] < 64 {
+			end += 1 + int(ask[end])
+		}
+		if end += 5; end > len(ask) || ask[end-5] != 0 {
+			return nil
+		}
+	}
+	reply := append([]byte{}, ask[:end]...)
+	reply[2] = ask[2]&0x79 | 0x80 // an answer, with the kind and the wish of the question
+	reply[3] = 0x80 | 2
+	clear(reply[6:header])
+	if end == header {
+		clear(reply[4:6])
+	}
+	return reply
 }
 
 func exchange(to netip.AddrPort, ask, answer []byte) (int, error) {
