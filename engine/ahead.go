@@ -67,9 +67,10 @@ func (e *Engine) namespaceAhead(o *CreateOptions) *ahead {
 	return makeAhead(func() (*os.File, error) { return network.NewNamespace(context.Background()) })
 }
 
-// rootAhead begins to mount the container's layers, while its files and groups
-// are made. What cannot be mounted so, the plan mounts.
-func (t *starting) rootAhead(context.Context) (err error) {
+// rootAhead begins to mount the container's layers, while its plan is compiled.
+// What cannot be mounted so, the plan mounts. Whoever looked into the layers, for
+// users or to fill a volume, has done so: two mounts may not have one upper directory.
+func (t *starting) rootAhead() (err error) {
 	if t.root, err = t.e.rootMounts(t.r); err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (t *starting) keep(f *os.File) *os.File {
 func (t *starting) run(ctx context.Context) (*monitor.Session, error) {
 	defer t.settled(ctx)
 	for _, step := range []func(context.Context) error{
-		t.directory, t.lookUp, t.rootAhead, t.limitsAhead, t.network, t.describe, t.limits, t.compile, t.connected,
+		t.directory, t.lookUp, t.limitsAhead, t.network, t.describe, t.limits, t.compile, t.connected,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -264,6 +264,9 @@ func (t *starting) describe(ctx context.Context) error {
 		return err
 	}
 	if t.facts.Mounts, err = t.e.runtimeMounts(ctx, t.r); err != nil {
+		return err
+	}
+	if err := t.rootAhead(); err != nil {
 		return err
 	}
 	more, err := t.e.secretMounts(ctx, t.r)
