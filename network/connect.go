@@ -108,15 +108,17 @@ func (m *Manager) Disconnect(ctx context.Context, o DisconnectOptions) error {
 	if err := removeInterface(h, o.Netns, gone); err != nil {
 		return err
 	}
-	if err := m.writeRecord(rec); err != nil {
-		return err
-	}
 	if o.Netns != nil {
 		if err := defaultRoutes(o.Netns, rec.Networks); err != nil {
 			return err
 		}
 	}
-	return m.giveBack(old.Container, gone)
+	if err := m.giveBack(old.Container, gone); err != nil {
+		return err
+	}
+	// The record goes last: what it tells of is given back again, at the latest
+	// with the container, when one of these failed.
+	return m.writeRecord(rec)
 }
 
 // defaultRoutes adds those that the network that was left had in its place.
