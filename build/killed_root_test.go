@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -123,5 +124,41 @@ func (h *hull) forget(t *testing.T, id string, cache bool) {
 	h.do(t, "rmi", "-f", id)
 	if cache {
 		h.do(t, "builder", "prune", "-af")
+	}
+}
+
+// TestStepIsItsBuilds: a command that comes by while a step's program has ended,
+// and that finds what looks like a lock of somebody killed, leaves the step to
+// the build: that still looks at what the program has changed.
+func TestStepIsItsBuilds(t *testing.T) {
+	h := newHull(t)
+	dir := write(t, map[string]string{"Containerfile": "FROM localhost/base:1\n" + strings.Repeat("RUN head -c 10000000 /dev/urandom > /f\n", 2)})
+	ended := make(chan error)
+	var out string
+	go func() {
+		var err error
+		out, err = h.try("build", "-q", dir)
+		ended <- err
+	}()
+	run := filepath.Join(filepath.Dir(h.root), "run")
+	for passing := 0; ; passing++ {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			t.Logf("%d commands came by", passing)
+			h.nothingLeft(t)
+			return
+		default:
+		}
+		steps, _ := os.ReadDir(filepath.Join(run, "containers")) // none yet, or none any more
+		for _, s := range steps {
+			if f, err := os.OpenFile(filepath.Join(run, "locks", "container-"+s.Name()), os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+				f.Close()
+			}
+		}
+		h.do(t, "volume", "create", "--ignore", "passing")
+		h.do(t, "volume", "rm", "-f", "passing")
 	}
 }
