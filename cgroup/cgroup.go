@@ -100,7 +100,7 @@ func (h *Host) Open(text string) (*Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(dir); err == nil {
+		if there(dir) {
 			for _, c := range v.controllers {
 				g.dirs[c] = dir
 			}
@@ -108,7 +108,7 @@ func (h *Host) Open(text string) (*Group, error) {
 	}
 	if len(g.dirs) > 0 && h.hybrid != "" {
 		if dir, err := resolve(h.hybrid, h.own2, text); err == nil {
-			if _, err := os.Stat(dir); err == nil {
+			if there(dir) {
 				g.dirs[unified] = dir
 			}
 		}
@@ -117,6 +117,13 @@ func (h *Host) Open(text string) (*Group, error) {
 		return nil, fmt.Errorf("open cgroup %s: %w", text, fs.ErrNotExist)
 	}
 	return g, nil
+}
+
+// there reports whether a hierarchy has a group. What could not be looked at is
+// not taken for absent: its removal would forget it.
+func there(dir string) bool {
+	_, err := os.Stat(dir)
+	return err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)
 }
 
 // String is what Open takes: it is kept in a container's state. It is "" of a
