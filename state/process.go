@@ -2,11 +2,14 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // BootID is the kernel's random name of the time since the last boot. It is
@@ -54,7 +57,12 @@ func (p ProcessID) Alive() bool {
 
 // processStat reads when a process began and whether it is a zombie.
 func processStat(pid int) (start uint64, dead bool, err error) {
-	b, err := ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	name := "/proc/" + strconv.Itoa(pid) + "/stat"
+	b, err := ReadFile(name)
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.EIO) {
+		// Not of the process: without memory or descriptors for a moment it is not dead.
+		b, err = ReadFile(name)
+	}
 	if err != nil {
 		return 0, false, err
 	}
