@@ -131,6 +131,10 @@ func (r *record) idmappedOverlay(m oci.Mount, user *os.File, place string) (*os.
 			if err == nil {
 				err = unix.FsconfigSetString(fsfd, key, value)
 			}
+		case key == "workdir" && place != "":
+			// The mark that the attempt before left, which forbids another.
+			os.RemoveAll(filepath.Join(value, "work", "incompat", "volatile"))
+			err = unix.FsconfigSetString(fsfd, key, value)
 		case has:
 			err = unix.FsconfigSetString(fsfd, key, value)
 		default:
