@@ -203,6 +203,8 @@ func (b *specBuilder) devices() error {
 // hard one; all within what the engine itself may give.
 func (b *specBuilder) rlimits() error {
 	seen := map[string]bool{}
+	// In a user namespace of its own a process may not raise them either.
+	raises := b.f.Privileged && b.r.owners().none()
 	add := func(u Ulimit, said bool) error {
 		if u.Name == "host" {
 			for name, l := range b.f.Limits {
@@ -222,7 +224,7 @@ func (b *specBuilder) rlimits() error {
 		}
 		seen[name] = true
 		l := specs.POSIXRlimit{Type: name, Soft: uint64(u.Soft), Hard: uint64(u.Hard)}
-		if host, ok := b.f.Limits[name]; ok && !b.f.Privileged && l.Hard > host.Hard {
+		if host, ok := b.f.Limits[name]; ok && !raises && l.Hard > host.Hard {
 			l.Hard = host.Hard
 			l.Soft = min(l.Soft, l.Hard)
 		}

@@ -63,7 +63,7 @@ func LookUp(spec *oci.Spec) (Facts, error) {
 	f.lookUpKernel()
 	f.lookUpUser()
 	if spec.Process != nil && len(spec.Process.Rlimits) > 0 {
-		f.lookUpLimits()
+		f.lookUpLimits(spec.Linux != nil && slices.ContainsFunc(spec.Linux.Namespaces, func(n oci.LinuxNamespace) bool { return n.Type == oci.UserNamespace }))
 	}
 	f.Paths = make(map[string]Kind)
 	for _, m := range spec.Mounts {
@@ -141,8 +141,9 @@ func (f *Facts) lookUpUser() {
 	}
 }
 
-func (f *Facts) lookUpLimits() {
-	if f.Capabilities&(1<<unix.CAP_SYS_RESOURCE) != 0 && !f.InUserNS {
+// lookUpLimits: in a user namespace the capability to raise them does not count.
+func (f *Facts) lookUpLimits(inside bool) {
+	if !inside && f.Capabilities&(1<<unix.CAP_SYS_RESOURCE) != 0 && !f.InUserNS {
 		return
 	}
 	f.HardLimits = make(map[int]uint64)

@@ -634,3 +634,18 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitsOfAUserNamespace: root who may raise hard limits may not in there.
+func TestLimitsOfAUserNamespace(t *testing.T) {
+	spec := &oci.Spec{
+		Process: &oci.Process{Rlimits: []oci.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1, Hard: 1 << 40}}},
+		Linux:   &oci.Linux{Namespaces: []oci.LinuxNamespace{{Type: oci.UserNamespace}}},
+	}
+	facts, err := LookUp(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := facts.HardLimits[7]; !ok {
+		t.Errorf("hard limits %v, want this process's", facts.HardLimits)
+	}
+}
