@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,22 +21,29 @@ import (
 // (elf.h: EI_CLASS, EI_DATA, e_machine).
 type machine struct {
 	qemu    string
-	class   elf.Class
-	data    elf.Data
-	machine elf.Machine
+	class   byte
+	data    byte
+	machine uint16
 }
 
+// Values of elf.h. debug/elf has them as well, and with it readers of debugging
+// information that every start of the program would pay for.
+const (
+	class32, class64 = 1, 2
+	little, big      = 1, 2
+)
+
 var machines = map[string]machine{
-	"386":      {"i386", elf.ELFCLASS32, elf.ELFDATA2LSB, elf.EM_386},
-	"amd64":    {"x86_64", elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_X86_64},
-	"arm":      {"arm", elf.ELFCLASS32, elf.ELFDATA2LSB, elf.EM_ARM},
-	"arm64":    {"aarch64", elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_AARCH64},
-	"loong64":  {"loongarch64", elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_LOONGARCH},
-	"mips64":   {"mips64", elf.ELFCLASS64, elf.ELFDATA2MSB, elf.EM_MIPS},
-	"mips64le": {"mips64el", elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_MIPS},
-	"ppc64le":  {"ppc64le", elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_PPC64},
-	"riscv64":  {"riscv64", elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_RISCV},
-	"s390x":    {"s390x", elf.ELFCLASS64, elf.ELFDATA2MSB, elf.EM_S390},
+	"386":      {"i386", class32, little, 3},
+	"amd64":    {"x86_64", class64, little, 62},
+	"arm":      {"arm", class32, little, 40},
+	"arm64":    {"aarch64", class64, little, 183},
+	"loong64":  {"loongarch64", class64, little, 258},
+	"mips64":   {"mips64", class64, big, 8},
+	"mips64le": {"mips64el", class64, little, 8},
+	"ppc64le":  {"ppc64le", class64, little, 21},
+	"riscv64":  {"riscv64", class64, little, 243},
+	"s390x":    {"s390x", class64, big, 22},
 }
 
 // native says whether this machine runs programs of an architecture by itself.
@@ -49,10 +55,10 @@ func native(arch string) bool {
 func (m machine) magic() (magic, mask string) {
 	kind, number := "\x02\x00", string([]byte{byte(m.machine), byte(m.machine >> 8)})
 	kindMask := "\xfe\xff" // executables and, as 3, those that can lie anywhere
-	if m.data == elf.ELFDATA2MSB {
+	if m.data == big {
 		kind, number, kindMask = "\x00\x02", string([]byte{byte(m.machine >> 8), byte(m.machine)}), "\xff\xfe"
 	}
-	magic = elf.ELFMAG + string([]byte{byte(m.class), byte(m.data), 1, 0}) + strings.Repeat("\x00", 8) + kind + number
+	magic = "\x7fELF" + string([]byte{m.class, m.data, 1, 0}) + strings.Repeat("\x00", 8) + kind + number
 	return magic, strings.Repeat("\xff", 7) + "\x00" + strings.Repeat("\xff", 8) + kindMask + "\xff\xff"
 }
 
@@ -135,16 +141,14 @@ func findQemu(m machine) (string, error) {
 		if lerr != nil {
 			path = "/usr/bin/" + name
 		}
-		f, oerr := elf.Open(path)
+		f, oerr := os.Open(path)
 		if oerr != nil {
 			continue
 		}
-		static := true
-		for _, p := range f.Progs {
-			static = static && p.Type != elf.PT_INTERP
-		}
+		begin := make([]byte, 4096)
+		n, _ := f.Read(begin)
 		f.Close()
-		if static {
+		if isStatic(begin[:n]) {
 			return filepath.Abs(path)
 		}
 		err = errors.New("it is not static")
