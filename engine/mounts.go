@@ -132,10 +132,7 @@ func (e *Engine) runtimeMounts(ctx context.Context, r *record) ([]oci.Mount, err
 		case "bind":
 			more, err = e.bindMount(ctx, r, m, m.Source)
 		case "volume":
-			var dir string
-			if dir, err = e.mountVolume(ctx, m.Source, m, r); err == nil {
-				more, err = e.bindMount(ctx, r, m, dir)
-			}
+			more, err = e.volumeMount(ctx, r, m)
 		case "glob":
 			more, err = e.globMounts(ctx, r, m)
 		case "image":
@@ -175,6 +172,35 @@ func tmpfsOptions(m *Mount) []string {
 	}
 	return out
 }
+
+// volumeMount mounts a volume. Of a part of one it is the open file that gets
+// labels and owners and is mounted, not what its path leads to by then; only
+// another runtime, an overlay and ids of one's own need the path.
+func (e *Engine) volumeMount(ctx context.Context, r *record, m *Mount) ([]oci.Mount, error) {
+	before := len(r.parts)
+	dir, err := e.mountVolume(ctx, m.Source, m, r)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.parts) == before || r.Runtime != "" || m.has("O") {
+		return e.bindMount(ctx, r, m, dir)
+	}
+	part, src := r.parts[before], dir
+	if info, err := part.Stat(); err == nil && info.IsDir() {
+		src = descriptorPath(part) + "/."
+	}
+	out, err := e.bindMount(ctx, r, m, src)
+	if err != nil {
+		return nil, err
+	}
+	if out[0].Source = descriptorPath(part); len(out[0].UIDMappings) > 0 {
+		out[0].Source = dir
+	}
+	return out, nil
+}
+
+// descriptorPath leads this process, and nobody else, to an open file.
+func descriptorPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
 // bindMount mounts the host's src for m.
 func (e *Engine) bindMount(ctx context.Context, r *record, m *Mount, src string) ([]oci.Mount, error) {

@@ -105,8 +105,13 @@ func (e *Engine) mountVolume(ctx context.Context, name string, m *Mount, r *reco
 	if err != nil {
 		return "", fmt.Errorf("volume %s: %w", name, err)
 	}
-	defer f.Close()
-	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		f.Close()
+		return "", fmt.Errorf("volume %s: %w", name, err)
+	}
+	r.parts = append(r.parts, f)
+	return path, nil
 }
 
 // holdVolume notes that who uses the volume, whose lock is held, and mounts

@@ -74,6 +74,9 @@ type record struct {
 	sealed [][]byte
 	// made is what Prepare returned, when it was this process that called it.
 	made []oci.Mount
+	// parts are the parts of volumes that are mounted, open: another container
+	// with the volume could put a link there before the mount is made (VOL-02).
+	parts []*os.File
 }
 
 const recordVersion = 1

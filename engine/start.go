@@ -101,6 +101,10 @@ func (t *starting) close() {
 	for _, f := range t.files {
 		f.Close()
 	}
+	for _, f := range t.r.parts {
+		f.Close()
+	}
+	t.r.parts = nil
 }
 
 func (t *starting) keep(f *os.File) *os.File {
@@ -350,9 +354,16 @@ func (t *starting) compile(ctx context.Context) error {
 		}
 	}
 	if t.r.step != nil {
-		if err := t.stepTrees(&o); err != nil {
+		if err := t.takeTrees(&o, t.r.step.Open); err != nil {
 			return err
 		}
+	}
+	parts := map[string]*os.File{}
+	for _, f := range t.r.parts {
+		parts[descriptorPath(f)] = f
+	}
+	if err := t.takeTrees(&o, parts); err != nil {
+		return err
 	}
 	if src := t.facts.Files["/dev/shm"]; src != "" {
 		tree, err := foreignTree(src)

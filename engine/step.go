@@ -152,14 +152,15 @@ func (e *Engine) SweepSteps(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// stepTrees has the runtime mount what the step's options have open.
-func (t *starting) stepTrees(o *ociruntime.CompileOptions) error {
-	for source, dir := range t.r.step.Open {
-		fd, err := unix.OpenTree(int(dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+// takeTrees has the runtime mount what is open already, and not what its path
+// leads to by then.
+func (t *starting) takeTrees(o *ociruntime.CompileOptions, open map[string]*os.File) error {
+	for source, f := range open {
+		fd, err := unix.OpenTree(int(f.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
 		if err != nil {
-			return fmt.Errorf("take %s: %w", dir.Name(), os.NewSyscallError("open_tree", err))
+			return fmt.Errorf("take %s: %w", f.Name(), os.NewSyscallError("open_tree", err))
 		}
-		o.Trees = append(o.Trees, ociruntime.Tree{Source: source, File: t.keep(os.NewFile(uintptr(fd), dir.Name()))})
+		o.Trees = append(o.Trees, ociruntime.Tree{Source: source, File: t.keep(os.NewFile(uintptr(fd), f.Name()))})
 	}
 	return nil
 }

@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,6 +146,70 @@ func TestVOL02SubPath(t *testing.T) {
 	}
 	if dir, err := e.mountVolume(ctx, "v", &m, r); err == nil {
 		t.Errorf("a link out of the volume led to %s", dir)
+	}
+}
+
+// VOL-02: a part that becomes a link after it was looked up is mounted as it was.
+func TestVOL02SwappedPart(t *testing.T) {
+	h := newHarness(t)
+	if _, err := h.e.VolumeCreate(h.Context(), VolumeCreateOptions{Name: "v"}); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(h.e.volumeDir("v"), "_data")
+	if err := os.MkdirAll(filepath.Join(data, "part"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "part", "mine"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	outside := t.TempDir()
+	theirs := filepath.Join(outside, "theirs")
+	if err := errors.Join(os.WriteFile(theirs, nil, 0o644), os.Chown(theirs, 5, 6)); err != nil {
+		t.Fatal(err)
+	}
+	stop, swapped := make(chan struct{}), make(chan struct{})
+	go func() { // as another container would, which has the whole volume
+		defer close(swapped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			os.Rename(filepath.Join(data, "part"), filepath.Join(data, "kept"))
+			os.Symlink(outside, filepath.Join(data, "part"))
+			time.Sleep(200 * time.Microsecond)
+			os.Remove(filepath.Join(data, "part"))
+			os.Rename(filepath.Join(data, "kept"), filepath.Join(data, "part"))
+			time.Sleep(200 * time.Microsecond)
+		}
+	}()
+	ran := 0
+	for range 40 {
+		o := h.options("ls", "/one", "/two")
+		o.AutoRemove = true
+		for _, at := range []string{"/one", "/two"} {
+			o.Mounts = append(o.Mounts, Mount{Type: "volume", Source: "v", Destination: at, SubPath: "part", Options: []string{"U"}})
+		}
+		_, out, _, err := h.run(o)
+		if err != nil {
+			continue // it was a link when it was looked up
+		}
+		if ran++; out != "/one:\nmine\n\n/two:\nmine\n" {
+			t.Fatalf("a part of a volume holds\n%s", out)
+		}
+	}
+	close(stop)
+	<-swapped
+	var st unix.Stat_t
+	if err := unix.Stat(theirs, &st); err != nil || st.Uid != 5 || st.Gid != 6 {
+		t.Errorf("a file outside the volume is %d:%d's, %v; it was 5:6's", st.Uid, st.Gid, err)
+	}
+	if ran == 0 {
+		t.Error("not one start found the part")
+	}
+	if _, err := h.e.VolumeRemove(h.Context(), "v", false, nil); err != nil {
+		t.Error(err)
 	}
 }
 
