@@ -108,7 +108,7 @@ func (e *Engine) explainRoot(r *record, x *explanation) {
 	}
 	if x.ahead.root {
 		x.line("mounted by hull, attached nowhere, while it writes what the metadata are; where it cannot be, by the plan:")
-		x.line(`    fsopen("overlay"), fsconfig lowerdir+ for each layer, upperdir, workdir, CMD_CREATE, fsmount`)
+		x.line(`    fsopen("overlay"), fsconfig source, lowerdir+ for each layer, upperdir, workdir, CMD_CREATE, fsmount`)
 	}
 	x.calls(ociruntime.StepRoot)
 	x.step("Mount points")

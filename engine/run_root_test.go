@@ -73,10 +73,10 @@ func TestRunLooksIntoTheLayers(t *testing.T) {
 	h := newHarness(t)
 	for range 5 {
 		for _, maps := range [][]string{nil, {"0:100000:65536"}} {
-			o := h.options("sh", "-c", "id -u; grep -c :1234: /etc/passwd")
+			o := h.options("sh", "-c", "id -u; grep -c :1234: /etc/passwd; grep -c '^overlay / overlay' /proc/mounts")
 			o.User, o.AutoRemove, o.UIDMap = "1234", true, maps
 			code, out, errs, err := h.run(o)
-			if err != nil || code != 0 || out != "1234\n1\n" {
+			if err != nil || code != 0 || out != "1234\n1\n1\n" {
 				t.Fatalf("run as a user that the image does not know: %d, %q, %q, %v", code, out, errs, err)
 			}
 		}

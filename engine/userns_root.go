@@ -85,6 +85,9 @@ func (r *record) idmappedOverlay(m oci.Mount, user *os.File, place string) (*os.
 		return nil, fmt.Errorf("mount %s: %w", m.Type, os.NewSyscallError("fsopen", err))
 	}
 	defer unix.Close(fsfd)
+	if err := unix.FsconfigSetString(fsfd, "source", m.Type); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", m.Type, os.NewSyscallError("fsconfig", err))
+	}
 	var trees []*os.File
 	defer func() {
 		for _, t := range trees {

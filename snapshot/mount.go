@@ -97,6 +97,9 @@ func overlayByConfig(m oci.Mount, appends bool) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(fsfd)
+	if err := unix.FsconfigSetString(fsfd, "source", "overlay"); err != nil { // what mountinfo and df show
+		return -1, err
+	}
 	attr := 0
 	for _, o := range m.Options {
 		key, value, has := strings.Cut(o, "=")
