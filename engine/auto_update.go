@@ -161,6 +161,7 @@ func (e *Engine) AwaitHealthy(ctx context.Context, name string) error {
 			return err
 		}
 		switch {
+		case s.unsaid:
 		case !s.running():
 			return fmt.Errorf("container %s: it ended with exit code %d", r.Name, s.ExitCode)
 		case s.Restarts > 0:

@@ -299,3 +299,24 @@ func TestHealthIsChecked(t *testing.T) {
 		t.Errorf("health check = %+v, %v", r, err)
 	}
 }
+
+// TestWaitKnowsTheEnd: a container that has ended, and whose monitor has yet to
+// write how, is not one that ended with 0.
+func TestWaitKnowsTheEnd(t *testing.T) {
+	s := &runState{Status: StatusStopped, unsaid: true}
+	for _, conditions := range [][]string{nil, {StatusStopped}, {StatusExited}} {
+		if s.meets(conditions) {
+			t.Errorf("wait for %q is over before the exit code is known", conditions)
+		}
+	}
+	h := newHarness(t)
+	for range 30 {
+		id := h.detached(h.options("sh", "-c", "exit 3"))
+		if code, err := h.e.Wait(h.Context(), id, WaitOptions{Interval: 1}); code != 3 || err != nil {
+			t.Fatalf("wait = %d, %v; want 3", code, err)
+		}
+		if _, err := h.e.Remove(h.Context(), id, RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

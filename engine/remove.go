@@ -183,10 +183,10 @@ func (e *Engine) Wait(ctx context.Context, name string, o WaitOptions) (int, err
 		if err != nil {
 			return 0, err
 		}
-		if s.Status == StatusExited || s.Status == StatusStopped {
+		if s.ended() {
 			last = s.ExitCode
 		}
-		if s.meets(o.Conditions, r, e) {
+		if s.meets(o.Conditions) {
 			return s.ExitCode, nil
 		}
 		if err := e.waitChange(ctx, r, s, interval, &last); err != nil {
@@ -197,16 +197,24 @@ func (e *Engine) Wait(ctx context.Context, name string, o WaitOptions) (int, err
 
 var waitConditions = []string{"configured", "created", "exited", "healthy", "initialized", "paused", "removing", "running", "stopped", "stopping", "unhealthy"}
 
-func (s *runState) meets(conditions []string, r *record, e *Engine) bool {
+// ended says that the container has ended, and that it is known how.
+func (s *runState) ended() bool {
+	return s.Status == StatusExited || s.Status == StatusStopped && !s.unsaid
+}
+
+func (s *runState) meets(conditions []string) bool {
+	if s.unsaid {
+		return false
+	}
 	if len(conditions) == 0 {
-		return s.Status == StatusExited || s.Status == StatusStopped && e.exited(r.ID) || s.Status == StatusCreated && s.Error != ""
+		return s.ended() || s.Status == StatusCreated && s.Error != ""
 	}
 	for _, c := range conditions {
 		switch c {
 		case s.Status, s.Health:
 			return true
 		case StatusStopped, StatusExited:
-			if s.Status == StatusExited || s.Status == StatusStopped && e.exited(r.ID) {
+			if s.ended() {
 				return true
 			}
 		case StatusConfigured:

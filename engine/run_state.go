@@ -46,6 +46,10 @@ type runState struct {
 	// StartupPassed are the startup check's successes in a row.
 	StartupPassed int  `json:",omitempty"`
 	Started       bool `json:",omitempty"` // ever
+
+	// unsaid says that it has ended, and that its monitor is about to write how:
+	// ExitCode is not known yet.
+	unsaid bool
 }
 
 func (s *runState) process() state.ProcessID {
@@ -114,7 +118,8 @@ func (e *Engine) state(r *record) (*runState, error) {
 		return s, nil
 	}
 	if (state.ProcessID{Pid: s.Monitor, Start: s.MonitorStart}).Alive() {
-		return s, nil // it is about to write the exit record
+		s.unsaid = true
+		return s, nil
 	}
 	// The monitor may have been killed between its two notes of the end.
 	if x, err := monitor.ReadExit(e.containerDir(r.ID)); err == nil && x.UnixNano > s.StartedAt.UnixNano() {
