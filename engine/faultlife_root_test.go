@@ -154,6 +154,7 @@ func TestF20ReusedPid(t *testing.T) {
 		unix.Kill(s.Monitor, unix.SIGKILL)
 		unix.Kill(s.Pid, unix.SIGKILL)
 		h.eventually("both are gone", func() bool { return !mon.Alive() && !s.process().Alive() })
+		time.Sleep(20 * time.Millisecond) // a process's beginning is told in hundredths of a second
 		others := [2]*exec.Cmd{exec.Command("sleep", "1000"), exec.Command("sleep", "1000")}
 		for _, c := range others {
 			if err := c.Start(); err != nil {
