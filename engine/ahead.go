@@ -45,6 +45,25 @@ func (a *ahead) Close() {
 	}
 }
 
+// beside is work that goes on on another thread, and whose end is waited for
+// once. nil is none.
+type beside chan error
+
+func begin(f func() error) beside {
+	b := make(beside, 1)
+	go func() { b <- f() }()
+	return b
+}
+
+func (b *beside) wait() error {
+	if *b == nil {
+		return nil
+	}
+	err := <-*b
+	*b = nil
+	return err
+}
+
 // ownNetwork says whether a container gets a network namespace of its own from
 // us. One with a user namespace gets it there.
 func (e *Engine) ownNetwork(o *CreateOptions) bool {

@@ -212,11 +212,9 @@ func (e *Engine) group(s *runState) *cgroup.Group {
 // volumes. It needs no more than the container's ID, and may be repeated.
 func (e *Engine) giveBack(ctx context.Context, r *record, s *runState) error {
 	var errs []error
-	networks := make(chan error, 1)
+	var networks beside
 	if search := !s.running() && s.Networks == nil; r.Created.IsZero() || r.usesNetwork(e) {
-		go func() { networks <- e.leaveNetworks(ctx, r.ID, search) }()
-	} else {
-		networks <- nil
+		networks = begin(func() error { return e.leaveNetworks(ctx, r.ID, search) })
 	}
 	if err := e.foreignGone(ctx, r); err != nil {
 		errs = append(errs, err)
@@ -231,7 +229,7 @@ func (e *Engine) giveBack(ctx context.Context, r *record, s *runState) error {
 			}
 		}
 	}
-	return errors.Join(append(errs, <-networks)...)
+	return errors.Join(append(errs, networks.wait())...)
 }
 
 // leaveNetworks gives back a container's addresses, devices and ports. search

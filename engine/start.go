@@ -60,10 +60,10 @@ type starting struct {
 	netns   *os.File
 	names   [2]*os.File // the sockets of the name server
 	net     network.Status
-	joining chan error // the making of net
+	joining beside // the making of net
 	spec    *oci.Spec
 	group   *cgroup.Group
-	limited chan error // the making of group
+	limited beside // the making of group
 	// unlimited are the warnings of that.
 	unlimited []string
 	root      []oci.Mount

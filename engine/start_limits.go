@@ -25,21 +25,17 @@ func (t *starting) limitsAhead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.limited = make(chan error, 1)
-	go func() { t.limited <- t.makeGroup(ctx, res) }()
+	t.limited = begin(func() error { return t.makeGroup(ctx, res) })
 	return nil
 }
 
 // limits waits until the cgroup is there.
 func (t *starting) limits(context.Context) error {
-	if t.limited == nil {
-		return nil
-	}
-	err := <-t.limited
-	t.limited = nil
+	err := t.limited.wait()
 	for _, text := range t.unlimited {
 		t.e.warn("%s", text)
 	}
+	t.unlimited = nil
 	return err
 }
 

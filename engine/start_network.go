@@ -60,27 +60,21 @@ func (t *starting) network(ctx context.Context) error {
 		return err
 	}
 	t.joinNetwork()
-	t.joining = make(chan error, 1)
-	go func() {
-		var err error
+	t.joining = begin(func() (err error) {
 		t.net, err = m.Setup(ctx, o)
-		t.joining <- err
-	}()
+		return err
+	})
 	return nil
 }
 
 // connected waits until the container is on its networks, and writes down what
 // depends on its addresses.
 func (t *starting) connected(context.Context) error {
-	if t.joining != nil {
-		err := <-t.joining
-		t.joining = nil
-		if err != nil {
-			return err
-		}
-		if err := t.serveNames(); err != nil {
-			return err
-		}
+	if err := t.joining.wait(); err != nil {
+		return err
+	}
+	if err := t.serveNames(); err != nil {
+		return err
 	}
 	return t.e.writeNames(t.r, &t.facts, t.net.Networks)
 }
@@ -88,10 +82,7 @@ func (t *starting) connected(context.Context) error {
 // settled waits for what is made beside the steps, also where one of them failed.
 func (t *starting) settled(ctx context.Context) {
 	t.limits(ctx)
-	if t.joining != nil {
-		<-t.joining
-		t.joining = nil
-	}
+	t.joining.wait()
 }
 
 // joinNetwork makes the network namespace that is there the container's.
