@@ -38,46 +38,22 @@ func (t *Transfer) PullArtifact(ctx context.Context, name string, o PullOptions)
 		want = string(full.Digest)
 	}
 	t.notify(Event{Kind: Trying, Ref: full.String()})
-	var errs []error
-	for _, repo := range sources {
-		a, err := t.artifactFrom(ctx, repo, ref, want, rules, o)
-		if err == nil {
-			return a, nil
-		}
-		if repo.Mirror() {
-			err = fmt.Errorf("mirror %s: %w", repo.Host(), err)
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
+	a, err := firstSource(ctx, sources, func(repo *registry.Repository) (image.Artifact, error) {
+		return t.artifactFrom(ctx, repo, ref, want, rules, o)
+	})
+	if err != nil {
+		return image.Artifact{}, pullHint(fmt.Errorf("pull artifact %s: %w", ref, err), full)
 	}
-	return image.Artifact{}, pullHint(fmt.Errorf("pull artifact %s: %w", ref, errors.Join(errs...)), full)
+	return a, nil
 }
 
 func (t *Transfer) artifactFrom(ctx context.Context, repo *registry.Repository, ref oci.Reference, want string, rules trust.Rules, o PullOptions) (image.Artifact, error) {
 	var none image.Artifact
-	top, err := repo.Manifest(ctx, want)
+	got, err := t.trustedManifest(ctx, repo, ref, want, rules, o)
 	if err != nil {
 		return none, err
 	}
-	t.notify(Event{Kind: Signatures})
-	single, err := t.choose(ctx, repo, top, o.Platform)
-	if err != nil {
-		return none, err
-	}
-	// Nothing else of it is read before this.
-	if err := t.verify(ctx, rules, repo, ref.Normalized(), top, single); err != nil {
-		return none, err
-	}
-	m, err := oci.DecodeManifest(single.Data)
-	if err != nil {
-		return none, err
-	}
-	single, m, open, err := decrypt(single, m, o.DecryptionKeys)
-	if err != nil {
-		return none, err
-	}
+	single, m := got.single, got.manifest
 	hold, err := t.Images.Hold(ctx)
 	if err != nil {
 		return none, err
@@ -87,7 +63,7 @@ func (t *Transfer) artifactFrom(ctx context.Context, repo *registry.Repository, 
 	if err := t.Images.MarkGarbage(); err != nil {
 		return none, err
 	}
-	if err := t.fetchFiles(ctx, repo, m, open); err != nil {
+	if err := t.fetchFiles(ctx, repo, m, got.open); err != nil {
 		return none, err
 	}
 	t.notify(Event{Kind: Manifest})

@@ -166,11 +166,26 @@ func (t *Transfer) pullRef(ctx context.Context, ref oci.Reference, o PullOptions
 	if ref.Digest != "" {
 		want = string(ref.Digest)
 	}
+	p, err := firstSource(ctx, sources, func(repo *registry.Repository) (Pulled, error) {
+		return t.pullFrom(ctx, repo, ref, want, rules, o)
+	})
+	if err != nil {
+		return Pulled{}, pullHint(fmt.Errorf("pull %s: %w", ref, err), ref)
+	}
+	return p, nil
+}
+
+// firstSource is what get returns for the first source for which it succeeds;
+// without a source it is an error.
+func firstSource[T any](ctx context.Context, sources []*registry.Repository, get func(*registry.Repository) (T, error)) (none T, err error) {
+	if len(sources) == 0 {
+		return none, registry.ErrNotFound
+	}
 	var errs []error
 	for _, repo := range sources {
-		p, err := t.pullFrom(ctx, repo, ref, want, rules, o)
+		got, err := get(repo)
 		if err == nil {
-			return p, nil
+			return got, nil
 		}
 		if repo.Mirror() {
 			err = fmt.Errorf("mirror %s: %w", repo.Host(), err)
@@ -180,7 +195,36 @@ func (t *Transfer) pullRef(ctx context.Context, ref oci.Reference, o PullOptions
 			break
 		}
 	}
-	return Pulled{}, pullHint(fmt.Errorf("pull %s: %w", ref, errors.Join(errs...)), ref)
+	return none, errors.Join(errs...)
+}
+
+// A trusted is a manifest as the rules of signatures accepted it.
+type trusted struct {
+	// top is what has the name; single is it, or the one of its list for the platform.
+	top, single *registry.Manifest
+	// manifest is single's content, with what was encrypted opened by open.
+	manifest *oci.Manifest
+	open     *decryptor
+}
+
+// trustedManifest reads what has the name in repo. Nothing else of it is read
+// before its signatures were looked at.
+func (t *Transfer) trustedManifest(ctx context.Context, repo *registry.Repository, ref oci.Reference, want string, rules trust.Rules, o PullOptions) (m trusted, err error) {
+	if m.top, err = repo.Manifest(ctx, want); err != nil {
+		return m, err
+	}
+	t.notify(Event{Kind: Signatures})
+	if m.single, err = t.choose(ctx, repo, m.top, o.Platform); err != nil {
+		return m, err
+	}
+	if err = t.verify(ctx, rules, repo, ref.Normalized(), m.top, m.single); err != nil {
+		return m, err
+	}
+	if m.manifest, err = oci.DecodeManifest(m.single.Data); err != nil {
+		return m, err
+	}
+	m.single, m.manifest, m.open, err = decrypt(m.single, m.manifest, o.DecryptionKeys)
+	return m, err
 }
 
 func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref oci.Reference, want string, rules trust.Rules, o PullOptions) (Pulled, error) {
@@ -189,39 +233,22 @@ func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref 
 			return p, nil
 		}
 	}
-	top, err := repo.Manifest(ctx, want)
+	m, err := t.trustedManifest(ctx, repo, ref, want, rules, o)
 	if err != nil {
 		return Pulled{}, err
 	}
-	t.notify(Event{Kind: Signatures})
-	single, err := t.choose(ctx, repo, top, o.Platform)
+	if err := checkImage(m.manifest); err != nil {
+		return Pulled{}, err
+	}
+	config, err := readConfig(ctx, repo, m.manifest.Config)
 	if err != nil {
 		return Pulled{}, err
 	}
-	// Nothing else of the image is read before this.
-	if err := t.verify(ctx, rules, repo, ref.Normalized(), top, single); err != nil {
-		return Pulled{}, err
-	}
-	m, err := oci.DecodeManifest(single.Data)
-	if err != nil {
-		return Pulled{}, err
-	}
-	single, m, open, err := decrypt(single, m, o.DecryptionKeys)
-	if err != nil {
-		return Pulled{}, err
-	}
-	if err := checkImage(m); err != nil {
-		return Pulled{}, err
-	}
-	config, err := readConfig(ctx, repo, m.Config)
-	if err != nil {
-		return Pulled{}, err
-	}
-	img, err := t.fetch(ctx, repo, ref, top, single, config, open)
+	img, err := t.fetch(ctx, repo, ref, m.top, m.single, config, m.open)
 	if errors.Is(err, blob.ErrDigest) && ctx.Err() == nil {
 		// What an earlier pull left may have been damaged by a power cut; it is
 		// gone now. The same again from the registry is the registry's fault.
-		img, err = t.fetch(ctx, repo, ref, top, single, config, open)
+		img, err = t.fetch(ctx, repo, ref, m.top, m.single, config, m.open)
 	}
 	if err != nil {
 		return Pulled{}, err
@@ -230,7 +257,7 @@ func (t *Transfer) pullFrom(ctx context.Context, repo *registry.Repository, ref 
 		t.notify(Event{Kind: Warning, Text: fmt.Sprintf("image platform (%s) does not match the expected platform (%s)",
 			oci.Platform{OS: img.Config.OS, Architecture: img.Config.Architecture, Variant: img.Config.Variant}, complete(o.Platform))})
 	}
-	return Pulled{Image: img, Ref: named(ref), Digest: top.Digest}, nil
+	return Pulled{Image: img, Ref: named(ref), Digest: m.top.Digest}, nil
 }
 
 // current reports whether what the registry has under the name is here.
